@@ -1,0 +1,37 @@
+// The C libraries that Core uses, and small functions where a header cannot be imported as it is.
+// SPDX-License-Identifier: GPL-3.0-or-later
+#ifndef KSPLICE_CSHIMS_H
+#define KSPLICE_CSHIMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <dwarf.h>
+#include <elf.h>
+#include <elfutils/libdw.h>
+#include <elfutils/libdwfl.h>
+#include <gelf.h>
+#include <git2.h>
+#include <libelf.h>
+#include <zlib.h>
+
+// Disassembles the one instruction at the start of `bytes` as AT&T text into `text` (always terminated).
+// `bits` is 32 or 64. Returns the instruction's length in bytes, or -1 if it is not a valid instruction.
+int ks_disassemble(const uint8_t *bytes, size_t count, uint64_t address, int bits, char *text, size_t text_size);
+
+// SHA-256 of `bytes` into `digest` (32 bytes). Returns 0, or -1 if the library refuses.
+int ks_sha256(const void *bytes, size_t count, uint8_t *digest);
+
+// Compresses with gzip framing and no time stamp, so that equal input gives equal output.
+// `*out` is allocated with malloc. Returns 0, or a zlib error code.
+int ks_gzip(const uint8_t *in, size_t in_size, uint8_t **out, size_t *out_size);
+
+// Decompresses gzip framing; stops with Z_BUF_ERROR when the output would exceed `limit` or the input is truncated.
+int ks_gunzip(const uint8_t *in, size_t in_size, size_t limit, uint8_t **out, size_t *out_size);
+
+// System calls that glibc does not wrap.
+int ks_init_module(const void *image, size_t size, const char *parameters);
+int ks_delete_module(const char *name, unsigned flags);
+
+#endif

@@ -1,0 +1,91 @@
+// The symbols of one kernel, whatever they were read from: `/proc/kallsyms`, a System.map, the compressed tables
+// of an image, the symbol table of a module file.
+
+/// One symbol with its address.
+public struct KernelSymbol: Sendable, Equatable {
+    public var address: UInt64
+    /// The letter of nm(1): `t` and `T` code, `d` `D` `b` `B` data, `r` `R` read-only, `W` weak, `A` absolute, ...
+    public var kind: UInt8
+    public var name: String
+    /// The module that it belongs to; nil for the kernel image.
+    public var module: String?
+
+    public init(address: UInt64, kind: UInt8, name: String, module: String? = nil) {
+        self.address = address
+        self.kind = kind
+        self.name = name
+        self.module = module
+    }
+
+    public var isCode: Bool { kind == UInt8(ascii: "t") || kind == UInt8(ascii: "T") || isWeak }
+    public var isWeak: Bool { kind == UInt8(ascii: "W") || kind == UInt8(ascii: "w") }
+}
+
+/// All symbols of one kernel, looked up by name and by address.
+public struct KernelSymbols: Sendable {
+    /// Sorted by address; equal addresses keep the order of the source.
+    public let all: [KernelSymbol]
+    private let byName: [String: [Int]]
+
+    public init(_ symbols: [KernelSymbol]) {
+        let inOrder = zip(symbols, symbols.dropFirst()).allSatisfy { $0.address <= $1.address }
+        all = inOrder ? symbols : symbols.enumerated()
+            .sorted { ($0.element.address, $0.offset) < ($1.element.address, $1.offset) }.map(\.element)
+        var index: [String: [Int]] = [:]
+        index.reserveCapacity(all.count)
+        for (position, symbol) in all.enumerated() { index[symbol.name, default: []].append(position) }
+        byName = index
+    }
+
+    public var isEmpty: Bool { all.isEmpty }
+
+    /// All symbols of a name, in the order of their addresses.
+    public func named(_ name: String) -> [KernelSymbol] { (byName[name] ?? []).map { all[$0] } }
+
+    /// All symbols of a name in one object: a module, or the kernel image for nil.
+    public func named(_ name: String, in module: String?) -> [KernelSymbol] {
+        named(name).filter { $0.module == module }
+    }
+
+    /// The address of a name of the kernel image where it occurs exactly once there.
+    public func unique(_ name: String) -> UInt64? {
+        let found = named(name, in: nil)
+        return found.count == 1 ? found[0].address : nil
+    }
+
+    /// The last symbol at or below an address, with the distance to it in bytes.
+    public func nearest(to address: UInt64) -> (symbol: KernelSymbol, offset: UInt64)? {
+        let next = index(after: address)
+        guard next > 0 else { return nil }
+        return (all[next - 1], address - all[next - 1].address)
+    }
+
+    /// The address of the first symbol above an address: an upper bound for the size of what lies there.
+    public func next(above address: UInt64) -> UInt64? {
+        let next = index(after: address)
+        return next < all.count ? all[next].address : nil
+    }
+
+    /// `name+0x12 [module]` for messages; the bare address where no symbol is near.
+    public func describe(_ address: UInt64) -> String {
+        guard let (symbol, offset) = nearest(to: address) else { return hex(address) }
+        return symbol.name + (offset == 0 ? "" : "+" + hex(offset)) + (symbol.module.map { " [\($0)]" } ?? "")
+    }
+
+    private func index(after address: UInt64) -> Int {
+        var low = 0
+        var high = all.count
+        while low < high {
+            let middle = (low + high) / 2
+            if all[middle].address <= address { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}
+
+/// Memory of a kernel: a running one, its image, or the content of an object laid out as if it were loaded. The
+/// seam between pre, post and run.
+public protocol KernelMemory: AnyObject {
+    /// Exactly `count` bytes at a virtual address. Fails where any of them is not mapped.
+    func read(at address: UInt64, count: Int) throws -> [UInt8]
+}

@@ -1,0 +1,49 @@
+import CShims
+import Glibc
+
+/// SHA-256 as 64 lower-case hexadecimal digits.
+public func sha256(_ bytes: [UInt8]) -> String {
+    var digest = [UInt8](repeating: 0, count: 32)
+    let status = ks_sha256(bytes, bytes.count, &digest)
+    precondition(status == 0, "libcrypto refused to compute SHA-256")
+    return hex(digest)
+}
+
+public func sha256(_ text: String) -> String { sha256([UInt8](text.utf8)) }
+
+/// Lower-case hexadecimal digits, two a byte.
+public func hex(_ bytes: some Sequence<UInt8>) -> String {
+    let digits = Array("0123456789abcdef".utf8)
+    var text: [UInt8] = []
+    for byte in bytes {
+        text.append(digits[Int(byte >> 4)])
+        text.append(digits[Int(byte & 15)])
+    }
+    return String(decoding: text, as: UTF8.self)
+}
+
+/// `0x` and lower-case hexadecimal digits.
+public func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
+
+/// gzip framing without a time stamp: equal input gives equal output.
+public func gzip(_ bytes: [UInt8]) throws -> [UInt8] {
+    var out: UnsafeMutablePointer<UInt8>?
+    var size = 0
+    let status = ks_gzip(bytes, bytes.count, &out, &size)
+    guard status == Z_OK, let out else { throw Failure("cannot compress: zlib error \(status)") }
+    defer { free(out) }
+    return Array(UnsafeBufferPointer(start: out, count: size))
+}
+
+/// Undoes `gzip`. Fails on truncated or altered input, and where the result would be larger than `limit` bytes.
+public func gunzip(_ bytes: [UInt8], limit: Int) throws -> [UInt8] {
+    var out: UnsafeMutablePointer<UInt8>?
+    var size = 0
+    let status = ks_gunzip(bytes, bytes.count, limit, &out, &size)
+    guard status == Z_OK, let out else {
+        throw Failure(
+            "truncated or altered gzip data (zlib error \(status))", status: .verificationRefused)
+    }
+    defer { free(out) }
+    return Array(UnsafeBufferPointer(start: out, count: size))
+}

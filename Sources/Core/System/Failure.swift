@@ -1,0 +1,51 @@
+// What went wrong, in git's words: one line that names the subject, hints that name the next step, and the
+// exit status that a script can rely on.
+
+/// The exit statuses of every command. The table is documented in `git-ksplice(1)`.
+public enum ExitStatus: Int32, Sendable {
+    case success = 0
+    /// The question that the command asks has the answer no.
+    case no = 1
+    /// What was asked for does not exist.
+    case notFound = 2
+    /// There is no update for this kernel, or the update is for another kernel.
+    case wrongKernel = 3
+    /// A check of integrity failed: altered archive, run-pre mismatch, unknown signer.
+    case verificationRefused = 4
+    /// What is stored no longer belongs to what it was made from.
+    case stale = 5
+    /// The change cannot be made to a running kernel; the findings say why.
+    case cannotBePatched = 6
+    /// Something is in use: a task inside the function, another process at work.
+    case busy = 7
+    /// The change does not change any code that the kernel runs.
+    case noChange = 8
+    case fatal = 128
+    case usage = 129
+}
+
+/// A failure that is shown to the user as `fatal: message` followed by `hint: ...` lines.
+public struct Failure: Error, Sendable, CustomStringConvertible {
+    public var status: ExitStatus
+    /// Without the word "fatal", without a full stop; further lines are details.
+    public var message: String
+    /// Each names a next step.
+    public var hints: [String]
+
+    public init(_ message: String, status: ExitStatus = .fatal, hints: [String] = []) {
+        self.status = status
+        self.message = message
+        self.hints = hints
+    }
+
+    public init(_ message: String, status: ExitStatus = .fatal, hint: String) {
+        self.init(message, status: status, hints: [hint])
+    }
+
+    /// A failed system call on a path: `cannot open 'x': No such file or directory`.
+    public static func system(_ what: String, _ path: String, errno code: Int32) -> Failure {
+        Failure("cannot \(what) '\(path)': \(describe(errno: code))")
+    }
+
+    public var description: String { message }
+}

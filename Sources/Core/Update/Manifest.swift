@@ -1,0 +1,266 @@
+// The manifest: the text that says what an update is. Its SHA-256 is the update's identity, so its rendering is
+// canonical: fixed order, one record a line, fields separated by one blank, blanks and control characters inside
+// a field percent-encoded, an empty field written as `-`. It holds no date, no host name and no path of a machine.
+
+/// What an update is for, what it holds, and what applying it needs.
+public struct Manifest: Sendable, Equatable {
+    public static let formatVersion = 1
+
+    public var kernel: KernelIdentity
+    /// The commit that the kernel was built from.
+    public var sourceCommit: String
+    /// Object ids of the source trees before and after the change.
+    public var preTree: String
+    public var postTree: String
+    /// The commits that the update was made from, oldest first; empty for one made from a patch file.
+    public var commits: [String]
+    /// One line for people.
+    public var description: String
+    /// Whether the update must stay loaded after undo, because addresses of its own code or data may be kept.
+    public var isResident: Bool
+    /// Codes of findings that its author let through.
+    public var forced: [String]
+    /// Entry sizes of the table sections, in bytes, learned from the kernel's own headers. Key: section name.
+    public var tables: [String: Int]
+    public var units: [Unit]
+    public var replacements: [Replacement]
+    /// Position in this array is the number in the update module's symbol name `ksplice.N`.
+    public var references: [Reference]
+    /// Modules (by name) that must stay loaded while the update is applied.
+    public var modules: [String]
+    /// Everything else in the update, sorted by path.
+    public var files: [File]
+
+    /// A translation unit that takes part in run-pre matching.
+    public struct Unit: Sendable, Equatable {
+        /// The source file's path in the kernel's tree.
+        public var path: String
+        /// The module's name as `/proc/modules` has it; nil for the kernel image.
+        public var module: String?
+        /// The path of the stored pre object inside the update.
+        public var object: String
+
+        public init(path: String, module: String?, object: String) {
+            self.path = path
+            self.module = module
+            self.object = object
+        }
+    }
+
+    /// A function that new code replaces, or another part of one (`.cold`), which gets no redirect.
+    public struct Replacement: Sendable, Equatable {
+        /// Index into `units`.
+        public var unit: Int
+        public var symbol: String
+        /// Index into the symbols of the unit's stored pre object.
+        public var preSymbol: Int
+        /// In bytes, of the pre code.
+        public var size: Int
+        /// For another part of a function: the index in `replacements` of the function itself.
+        public var partOf: Int?
+
+        public init(unit: Int, symbol: String, preSymbol: Int, size: Int, partOf: Int? = nil) {
+            self.unit = unit
+            self.symbol = symbol
+            self.preSymbol = preSymbol
+            self.size = size
+            self.partOf = partOf
+        }
+    }
+
+    /// A symbol that exists in the kernel and is resolved when the update is applied.
+    public struct Reference: Sendable, Equatable {
+        public var name: String
+        /// Index into `units` of the unit whose code refers to it: its module is looked at first.
+        public var unit: Int
+        /// Index into the symbols of that unit's pre object, where the pre code knows it; matching gives its address.
+        public var preSymbol: Int?
+
+        public init(name: String, unit: Int, preSymbol: Int?) {
+            self.name = name
+            self.unit = unit
+            self.preSymbol = preSymbol
+        }
+    }
+
+    public struct File: Sendable, Equatable {
+        public var path: String
+        public var size: Int
+        /// SHA-256, lower-case hexadecimal.
+        public var digest: String
+
+        public init(path: String, size: Int, digest: String) {
+            self.path = path
+            self.size = size
+            self.digest = digest
+        }
+    }
+
+    public init(kernel: KernelIdentity, sourceCommit: String, preTree: String, postTree: String) {
+        self.kernel = kernel
+        self.sourceCommit = sourceCommit
+        self.preTree = preTree
+        self.postTree = postTree
+        commits = []
+        description = ""
+        isResident = false
+        forced = []
+        tables = [:]
+        units = []
+        replacements = []
+        references = []
+        modules = []
+        files = []
+    }
+}
+
+extension Manifest {
+    /// The canonical text.
+    public var text: String {
+        var out = ""
+        func line(_ fields: String...) {
+            out += fields[0] + fields.dropFirst().map { " " + encode($0) }.joined() + "\n"
+        }
+        line("ksplice-update", "\(Self.formatVersion)")
+        line("arch", kernel.arch)
+        line("build-id", kernel.buildID)
+        line("release", kernel.release)
+        line("version", kernel.version)
+        line("compiler", kernel.compiler)
+        line("config", kernel.configDigest)
+        line("source", sourceCommit)
+        line("trees", preTree, postTree)
+        for commit in commits { line("commit", commit) }
+        line("description", description)
+        line("resident", isResident ? "yes" : "no")
+        for code in forced { line("forced", code) }
+        for (name, size) in tables.sorted(by: { $0.key < $1.key }) { line("table", name, "\(size)") }
+        for unit in units { line("unit", unit.path, unit.module ?? "", unit.object) }
+        for r in replacements {
+            line("replace", "\(r.unit)", r.symbol, "\(r.preSymbol)", "\(r.size)", r.partOf.map { "\($0)" } ?? "")
+        }
+        for r in references { line("reference", r.name, "\(r.unit)", r.preSymbol.map { "\($0)" } ?? "") }
+        for module in modules { line("module", module) }
+        for file in files { line("file", file.digest, "\(file.size)", file.path) }
+        return out
+    }
+
+    /// The identity of the update that this manifest describes.
+    public var id: String { sha256(text) }
+
+    /// Reads the canonical text. Fails on an unknown record, a newer format, and an index that leads nowhere.
+    public init(parsing text: String) throws {
+        var parser = ManifestParser()
+        for (number, line) in text.lines.enumerated() {
+            do {
+                try parser.read(line.split(separator: " ", omittingEmptySubsequences: false).map { String($0) })
+            } catch let failure as Failure {
+                throw Failure(
+                    "malformed manifest, line \(number + 1): \(failure.message)", status: .verificationRefused,
+                    hints: failure.hints)
+            }
+        }
+        self = try parser.finish()
+    }
+}
+
+private func encode(_ field: String) -> String {
+    if field.isEmpty { return "-" }
+    if field == "-" { return "%2d" }
+    var out: [UInt8] = []
+    for byte in field.utf8 {
+        if byte <= 0x20 || byte == 0x7f || byte == UInt8(ascii: "%") {
+            out += Array("%".utf8) + Array(hex(CollectionOfOne(byte)).utf8)
+        } else {
+            out.append(byte)
+        }
+    }
+    return String(decoding: out, as: UTF8.self)
+}
+
+private func decode(_ field: String) throws -> String {
+    if field == "-" { return "" }
+    var out: [UInt8] = []
+    let bytes = Array(field.utf8)
+    var index = 0
+    while index < bytes.count {
+        if bytes[index] == UInt8(ascii: "%") {
+            guard index + 2 < bytes.count,
+                let value = UInt8(String(decoding: bytes[index + 1...index + 2], as: UTF8.self), radix: 16)
+            else { throw Failure("bad encoding in '\(field)'") }
+            out.append(value)
+            index += 3
+        } else {
+            out.append(bytes[index])
+            index += 1
+        }
+    }
+    return String(decoding: out, as: UTF8.self)
+}
+
+private struct ManifestParser {
+    private var manifest = Manifest(
+        kernel: KernelIdentity(arch: "", buildID: "", release: "", version: "", compiler: "", configDigest: ""),
+        sourceCommit: "", preTree: "", postTree: "")
+    private var sawVersion = false
+
+    mutating func read(_ raw: [String]) throws {
+        let fields = try [raw[0]] + raw.dropFirst().map(decode)
+        func need(_ count: Int) throws {
+            guard fields.count == count + 1 else { throw Failure("'\(fields[0])' wants \(count) fields") }
+        }
+        func number(_ index: Int) throws -> Int {
+            guard let value = Int(fields[index]), value >= 0 else { throw Failure("'\(fields[index])' is not a number") }
+            return value
+        }
+        if !sawVersion {
+            guard fields.count == 2, fields[0] == "ksplice-update" else { throw Failure("not a manifest") }
+            guard fields[1] == "\(Manifest.formatVersion)" else {
+                throw Failure("format \(fields[1]) is not known", hint: "a newer git-ksplice may read it")
+            }
+            sawVersion = true
+            return
+        }
+        switch fields[0] {
+        case "arch": try need(1); manifest.kernel.arch = fields[1]
+        case "build-id": try need(1); manifest.kernel.buildID = fields[1]
+        case "release": try need(1); manifest.kernel.release = fields[1]
+        case "version": try need(1); manifest.kernel.version = fields[1]
+        case "compiler": try need(1); manifest.kernel.compiler = fields[1]
+        case "config": try need(1); manifest.kernel.configDigest = fields[1]
+        case "source": try need(1); manifest.sourceCommit = fields[1]
+        case "trees": try need(2); (manifest.preTree, manifest.postTree) = (fields[1], fields[2])
+        case "commit": try need(1); manifest.commits.append(fields[1])
+        case "description": try need(1); manifest.description = fields[1]
+        case "resident": try need(1); manifest.isResident = fields[1] == "yes"
+        case "forced": try need(1); manifest.forced.append(fields[1])
+        case "table": try need(2); manifest.tables[fields[1]] = try number(2)
+        case "unit":
+            try need(3)
+            manifest.units.append(.init(path: fields[1], module: fields[2].isEmpty ? nil : fields[2], object: fields[3]))
+        case "replace":
+            try need(5)
+            manifest.replacements.append(
+                try .init(
+                    unit: number(1), symbol: fields[2], preSymbol: number(3), size: number(4),
+                    partOf: fields[5].isEmpty ? nil : number(5)))
+        case "reference":
+            try need(3)
+            manifest.references.append(
+                try .init(name: fields[1], unit: number(2), preSymbol: fields[3].isEmpty ? nil : number(3)))
+        case "module": try need(1); manifest.modules.append(fields[1])
+        case "file": try need(3); manifest.files.append(try .init(path: fields[3], size: number(2), digest: fields[1]))
+        default: throw Failure("unknown record '\(fields[0])'")
+        }
+    }
+
+    func finish() throws -> Manifest {
+        let units = manifest.units.indices
+        guard sawVersion, manifest.replacements.allSatisfy({ r in
+            units.contains(r.unit) && r.partOf.map { manifest.replacements.indices.contains($0) } ?? true
+        }), manifest.references.allSatisfy({ units.contains($0.unit) }) else {
+            throw Failure("malformed manifest: a record refers to one that does not exist", status: .verificationRefused)
+        }
+        return manifest
+    }
+}

@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct GitKsplice: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "git-ksplice")
+}

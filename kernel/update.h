@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The contract between three parties: `git ksplice create`, which writes these tables into an update module;
+ * the loader (`git ksplice apply`), which fills in what only the running kernel knows; and ksplice.ko, which acts
+ * on them. Fields that hold an address are 64 bits wide on every architecture.
+ *
+ * Each table is a section of the update module. "create", "loader" and "relocation" say who fills a field.
+ */
+#ifndef KSPLICE_UPDATE_H
+#define KSPLICE_UPDATE_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#endif
+
+#define KSPLICE_ABI 1
+
+/* Section .ksplice.functions, symbol ksplice_functions: one for each replaced function. */
+struct ksplice_function {
+	__u64 old_start;	/* loader: the entry of the code that runs now */
+	__u64 old_size;		/* create, in bytes */
+	__u64 new_start;	/* relocation: the entry of the new code */
+	__u64 new_size;		/* create, in bytes */
+	__u64 name;		/* relocation: a NUL-terminated string */
+	__u64 expected;		/* relocation: old_size bytes of code, then old_size bytes of mask (0xff: must be equal) */
+	__u32 site;		/* loader: where the jump goes, as an offset from old_start */
+	__u32 flags;		/* KSPLICE_FUNCTION_* */
+};
+
+/* loader: an ftrace site of 5 bytes stands directly before the redirect; its content may change at any time */
+#define KSPLICE_FUNCTION_TRACED 1
+
+/* Section .ksplice.parts, symbol ksplice_parts: other pieces of replaced functions (`.cold`). */
+struct ksplice_part {
+	__u64 old_start;	/* loader */
+	__u64 old_size;		/* create */
+	__u64 expected;		/* relocation, as above */
+	__u32 function;		/* create: index into ksplice_functions */
+	__u32 reserved;
+};
+
+/* Section .ksplice.table, symbol ksplice_table: one. */
+struct ksplice_table {
+	__u32 abi;		/* create: KSPLICE_ABI */
+	__u32 function_count;	/* create */
+	__u32 part_count;	/* create */
+	__u32 flags;		/* create: KSPLICE_UPDATE_* */
+	char id[72];		/* loader: the update's identity, 64 hexadecimal digits, NUL-terminated */
+};
+
+/* addresses of the update's own code or data may be kept by the kernel: it stays loaded after undo */
+#define KSPLICE_UPDATE_RESIDENT 1
+
+/*
+ * Section .ksplice.modules, symbol ksplice_modules: the names of modules that must stay while the update is
+ * applied, each NUL-terminated, an empty one at the end.
+ *
+ * Section .ksplice.expected: the bytes that `expected` points to; the loader fills it.
+ */
+
+#endif
