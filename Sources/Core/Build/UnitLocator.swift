@@ -1,0 +1,131 @@
+// Where a source file belongs: to the kernel image, to a module, or to nothing that this config builds. make builds
+// a single target even where the config does not include it, so this cannot be learned by building; it is read
+// from the kernel's own Makefiles, evaluated by make with kbuild's own definitions.
+
+/// What the config makes of a source file.
+public enum UnitPlace: Sendable, Equatable {
+    /// Linked into the kernel image.
+    case image
+    /// Part of a module; its name as `/proc/modules` has it (`-` becomes `_`).
+    case module(String)
+    /// Not built.
+    case nothing
+}
+
+struct UnitLocator {
+    /// The source folder and the object folder of a prepared workspace.
+    let source: String
+    let object: String
+    /// The folder of the architecture under `arch/`.
+    let architecture: String
+
+    /// What one folder's Makefile says.
+    private struct Folder {
+        var builtin: Set<String> = []
+        var modules: [(name: String, parts: Set<String>)] = []
+        var folders: Set<String> = []
+    }
+
+    /// kbuild has no target that prints this, so a small makefile includes what `scripts/Makefile.build` includes.
+    private static let makefile = """
+        src := $(obj)
+        PHONY := ksplice-objects
+        ksplice-objects:
+        include include/config/auto.conf
+        include $(srctree)/scripts/Kbuild.include
+        kbuild-folder := $(srctree)/$(src)
+        include $(or $(wildcard $(kbuild-folder)/Kbuild),$(kbuild-folder)/Makefile)
+        ksplice-modules := $(filter %.o,$(obj-m))
+        ksplice-parts = $(filter %.o,$($(1:.o=-objs)) $($(1:.o=-y)) $($(1:.o=-m)))
+        ksplice-folders := $(filter %/,$(obj-y) $(obj-m) $(subdir-y) $(subdir-m) $(lib-y))
+        include $(srctree)/scripts/Makefile.lib
+        ksplice-objects:
+        \t$(info builtin $(real-obj-y) $(lib-y))
+        \t$(foreach m,$(ksplice-modules),$(info module $(m) $(or $(call ksplice-parts,$(m)),$(m))))
+        \t$(info folders $(ksplice-folders) $(subdir-ym))
+        \t@:
+        .PHONY: $(PHONY)
+
+        """
+
+    /// Finds the place of a `.c` or `.S` file, given by its path in the tree.
+    func place(of path: String) async throws -> UnitPlace {
+        let target = String(path[..<path.lastIndex(of: ".")!]) + ".o"
+        // An object may be listed by a folder above its own (`foo-y += sub/bar.o`).
+        var folder = target.directoryPart
+        while folder != "." {
+            let listing = try await evaluate(folder)
+            if listing.builtin.contains(target) {
+                return try await isReached(folder) ? .image : .nothing
+            }
+            if let module = listing.modules.first(where: { $0.parts.contains(target) }) {
+                return try await isReached(folder) ? .module(module.name) : .nothing
+            }
+            folder = folder.directoryPart
+        }
+        return .nothing
+    }
+
+    /// Whether each folder above lists the next one. The top level's list is spread over Kbuild, Makefile and the
+    /// architecture's; a folder directly below it counts as reached.
+    private func isReached(_ folder: String) async throws -> Bool {
+        var child = folder
+        while child.directoryPart != "." {
+            let parent = child.directoryPart
+            if parent.directoryPart == "." && parent == "arch" { return true }
+            if parent.directoryPart == "arch" { return true }
+            let listing = try await evaluate(parent)
+            if !listing.folders.contains(child) {
+                // Skipping a level is allowed: obj-y += lib/zstd/ in the folder above.
+                var above = parent.directoryPart
+                var found = false
+                while above != "." && !found {
+                    found = try await evaluate(above).folders.contains(child)
+                    above = above.directoryPart
+                }
+                if !found { return false }
+            }
+            child = parent
+        }
+        return true
+    }
+
+    private func evaluate(_ folder: String) async throws -> Folder {
+        guard Files.exists("\(source)/\(folder)/Makefile") || Files.exists("\(source)/\(folder)/Kbuild") else {
+            return Folder()
+        }
+        let result = try await Command(
+            [
+                "make", "-s", "-rR", "-f", "-", "obj=\(folder)", "srctree=\(source)", "objtree=.", "VPATH=\(source)",
+                "SRCARCH=\(architecture)",
+            ], directory: object, environment: makeEnvironment, input: Array(Self.makefile.utf8)
+        ).run()
+        guard result.succeeded else {
+            throw Failure("cannot evaluate '\(folder)/Makefile'\n\(result.errorText.trimmed)")
+        }
+        var listing = Folder()
+        for line in result.text.lines {
+            let words = line.split(separator: " ").map { String($0) }
+            switch words.first {
+            case "builtin": listing.builtin = Set(words.dropFirst().map { normalised($0, in: folder) })
+            case "module":
+                let name = words[1].lastPathComponent.dropLast(2).replacing("-", with: "_")
+                listing.modules.append((String(name), Set(words.dropFirst(2).map { normalised($0, in: folder) })))
+            case "folders":
+                listing.folders = Set(words.dropFirst().map { normalised($0, in: folder) })
+            default: continue
+            }
+        }
+        return listing
+    }
+
+    /// Paths from the top of the tree, without `..` and without a slash at the end. Makefile.lib has put the folder
+    /// before some lists already.
+    private func normalised(_ path: String, in folder: String) -> String {
+        var parts: [Substring] = path.hasPrefix(folder + "/") ? [] : folder.split(separator: "/")
+        for part in path.split(separator: "/") {
+            if part == ".." { parts = parts.dropLast() } else if part != "." { parts.append(part) }
+        }
+        return parts.joined(separator: "/")
+    }
+}

@@ -1,0 +1,185 @@
+// A workspace: the source tree and the object tree of one kernel, kept under the repository's common git directory
+// and used again for every create. Nothing outside of it is written.
+//
+//     lock      held while a process works here
+//     tree      the id of the source tree that `source/` holds; absent while `source/` is being changed
+//     index     the git index of `source/`
+//     source/   the kernel's source
+//     object/   kbuild's O=: the config, generated headers, .cmd files
+//     prepared  what the object tree was prepared from
+//     cache/    compiled objects by content
+//     module/   ksplice.ko and what is linked into each update
+//
+// Interrupted at any point, the next process finds the record of the step missing and repeats it.
+
+import Glibc
+
+/// What a sub-make must not inherit from a make that runs this program.
+let makeEnvironment: [String: String?] = [
+    "MAKEFLAGS": "", "MFLAGS": "", "MAKELEVEL": "", "GNUMAKEFLAGS": "", "KBUILD_BUILD_TIMESTAMP": "@0",
+    "KBUILD_BUILD_USER": "ksplice", "KBUILD_BUILD_HOST": "ksplice", "SOURCE_DATE_EPOCH": "0",
+]
+
+public struct Workspace: Sendable {
+    public let root: String
+    public var source: String { root + "/source" }
+    public var object: String { root + "/object" }
+    public var index: String { root + "/index" }
+    public var cache: String { root + "/cache" }
+    public var moduleFolder: String { root + "/module" }
+    private var treeRecord: String { root + "/tree" }
+    private var preparedRecord: String { root + "/prepared" }
+
+    /// What the object tree is prepared for.
+    public struct Configuration: Sendable {
+        public var config: String
+        /// `uname -r` of the kernel; empty where unknown: the source's own release is used then.
+        public var release: String
+        /// `x86_64` or `i686`.
+        public var arch: String
+        public var toolchain: Toolchain
+        /// Decides about options that changed in `make olddefconfig`: returns the explanations of those that matter.
+        public var configCheck: @Sendable (_ before: String, _ after: String) -> [String]
+
+        public init(
+            config: String, release: String, arch: String, toolchain: Toolchain,
+            configCheck: @escaping @Sendable (_ before: String, _ after: String) -> [String]
+        ) {
+            self.config = config
+            self.release = release
+            self.arch = arch
+            self.toolchain = toolchain
+            self.configCheck = configCheck
+        }
+    }
+
+    public init(root: String) { self.root = root }
+
+    /// Holds the workspace for one process; waits for another that holds it.
+    /// `waiting` is called once if there is one.
+    public func lock(waiting: () -> Void) throws -> WorkspaceLock {
+        try Files.createDirectory(root)
+        return try WorkspaceLock(path: root + "/lock", waiting: waiting)
+    }
+
+    /// The folder under `arch/` for a machine name.
+    public static func sourceArchitecture(_ arch: String) -> String {
+        arch == "x86_64" || arch.hasSuffix("86") ? "x86" : arch
+    }
+
+    // MARK: - Source
+
+    /// Makes `source/` hold a tree. `export` brings a folder to it with an index file.
+    public func checkOut(
+        tree: String, export: (_ folder: String, _ index: String) async throws -> Void
+    ) async throws {
+        if let current = try? Files.readText(treeRecord), current.trimmed == tree { return }
+        try Files.remove(treeRecord)
+        try Files.createDirectory(source)
+        try await export(source, index)
+        try Files.write(tree + "\n", to: treeRecord)
+    }
+
+    /// Replaces files of `source/` while `body` runs, and puts the old ones back. A nil content removes a file.
+    public func withFiles<Result>(
+        _ replacements: [String: [UInt8]?], _ body: () async throws -> Result
+    ) async throws -> Result {
+        guard let tree = try? Files.readText(treeRecord) else {
+            preconditionFailure("withFiles before checkOut")
+        }
+        var saved: [String: [UInt8]?] = [:]
+        for path in replacements.keys {
+            saved.updateValue(Files.exists("\(source)/\(path)") ? try Files.read("\(source)/\(path)") : nil, forKey: path)
+        }
+        try Files.remove(treeRecord)
+        try put(replacements)
+        let result: Result
+        do {
+            result = try await body()
+        } catch {
+            try put(saved)
+            try Files.write(tree, to: treeRecord)
+            throw error
+        }
+        try put(saved)
+        try Files.write(tree, to: treeRecord)
+        return result
+    }
+
+    private func put(_ files: [String: [UInt8]?]) throws {
+        for (path, content) in files {
+            let full = "\(source)/\(path)"
+            if let content {
+                try Files.createDirectory(full.directoryPart)
+                try Files.write(content, to: full)
+            } else {
+                try Files.remove(full)
+            }
+        }
+    }
+
+    // MARK: - Object tree
+
+    /// Prepares `object/` once: config, its check, generated headers and the kernel's build tools, the release.
+    public func prepare(_ configuration: Configuration, progress: (String) -> Void) async throws {
+        let key = sha256(
+            "2\n\(configuration.config)\n\(configuration.release)\n\(configuration.toolchain.versionText)")
+        if let record = try? Files.readText(preparedRecord), record.trimmed == key { return }
+        try Files.remove(preparedRecord)
+        progress("preparing the kernel's build tree (once for this kernel)")
+        try Files.createDirectory(object)
+        try Files.createDirectory(cache)
+        try Files.write(configuration.config, to: object + "/.config")
+        try await make(["olddefconfig"], configuration).check("cannot configure the kernel")
+        let after = try Files.readText(object + "/.config")
+        let drift = configuration.configCheck(configuration.config, after)
+        guard drift.isEmpty else {
+            throw Failure(
+                "the kernel's config changes in this build environment\n" + drift.joined(separator: "\n"),
+                hint: "an update that is built with another config does not match the running kernel")
+        }
+        try await make(["-j\(Self.processors)", "modules_prepare"], configuration).check(
+            "cannot prepare the kernel's build tree")
+        if !configuration.release.isEmpty { try forceRelease(configuration.release) }
+        try Files.write(key + "\n", to: preparedRecord)
+    }
+
+    /// The vendor's release string is not the source's; vermagic must have the vendor's.
+    private func forceRelease(_ release: String) throws {
+        try Files.write(release + "\n", to: object + "/include/config/kernel.release")
+        try Files.write("#define UTS_RELEASE \"\(release)\"\n", to: object + "/include/generated/utsrelease.h")
+    }
+
+    func make(_ targets: [String], _ configuration: Configuration) -> Command {
+        Command(
+            [
+                "make", "-s", "-C", source, "O=" + object, "ARCH=" + Self.sourceArchitecture(configuration.arch),
+                "CC=" + configuration.toolchain.compiler, "HOSTCC=" + Self.hostCompiler,
+            ] + targets, environment: makeEnvironment)
+    }
+
+    private static let hostCompiler = "gcc"
+
+    public static var processors: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+}
+
+/// An exclusive lock on a file, released when it goes out of scope or the process ends.
+public struct WorkspaceLock: ~Copyable {
+    private let descriptor: Int32
+
+    init(path: String, waiting: () -> Void) throws {
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
+        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+        waiting()
+        while flock(descriptor, LOCK_EX) != 0 {
+            guard errno == EINTR else {
+                let code = errno
+                close(descriptor)
+                throw Failure.system("lock", path, errno: code)
+            }
+        }
+    }
+
+    deinit { close(descriptor) }
+}

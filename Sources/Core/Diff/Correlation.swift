@@ -1,0 +1,122 @@
+// Which post span is which pre span. A ladder from certain to less certain; what no rung decides is ambiguous and
+// reported:
+//
+// 1. the same name, once on each side: `do_exit`, or `count.12` and `count.7`, the only `count` of the file
+// 2. the same name several times: equal content and equal references
+// 3. ... referred to by the same functions (`__key.3` of `init_a`, `__key.9` of `init_a`)
+// 4. ... referred to by the same functions equally often, in the order in which they are referred to
+//
+// Strings and nameless constants need no correlation: their content is their identity.
+
+struct Correlation {
+    /// For each post span its pre span.
+    private(set) var preOfPost: [Int: Int] = [:]
+    private(set) var postOfPre: [Int: Int] = [:]
+    /// Canonical names under which spans are left on both sides that nothing tells apart.
+    private(set) var ambiguous: [String] = []
+
+    private let pre: ObjectSpans
+    private let post: ObjectSpans
+    private let preUses: [Int: [(Int, String)]]
+    private let postUses: [Int: [(Int, String)]]
+
+    init(pre: ObjectSpans, post: ObjectSpans) {
+        self.pre = pre
+        self.post = post
+        preUses = Self.uses(pre)
+        postUses = Self.uses(post)
+        let preGroups = Self.groups(pre)
+        let postGroups = Self.groups(post)
+        var undecided: [(String, [Int], [Int])] = []
+        for (key, posts) in postGroups.sorted(by: { $0.key < $1.key }) {
+            guard let pres = preGroups[key] else { continue }
+            if pres.count == 1 && posts.count == 1 {
+                pair(pres[0], posts[0])
+            } else {
+                undecided.append((key, pres, posts))
+            }
+        }
+        for (key, pres, posts) in undecided { decide(key, pres, posts) }
+    }
+
+    private mutating func pair(_ a: Int, _ b: Int) {
+        preOfPost[b] = a
+        postOfPre[a] = b
+    }
+
+    /// Spans with names, by canonical name and kind. A function never correlates with data.
+    private static func groups(_ object: ObjectSpans) -> [String: [Int]] {
+        var result: [String: [Int]] = [:]
+        for (index, span) in object.spans.enumerated() where !span.names.isEmpty {
+            result[(span.isFunction ? "f " : "d ") + canonicalName(span.name), default: []].append(index)
+        }
+        return result
+    }
+
+    private mutating func decide(_ key: String, _ pres: [Int], _ posts: [Int]) {
+        var pres = pres
+        var posts = posts
+        func match(_ signature: (ObjectSpans, Int) -> String, inOrder: Bool) -> [(Int, Int)] {
+            let a = Dictionary(grouping: pres) { signature(pre, $0) }
+            let b = Dictionary(grouping: posts) { signature(post, $0) }
+            var found: [(Int, Int)] = []
+            for (text, left) in a where !text.isEmpty {
+                guard let right = b[text], left.count == right.count, inOrder || left.count == 1 else { continue }
+                found += zip(left.sorted(by: uses(pre)), right.sorted(by: uses(post)))
+            }
+            return found
+        }
+        func take(_ found: [(Int, Int)]) {
+            for (a, b) in found { pair(a, b) }
+            pres.removeAll { postOfPre[$0] != nil }
+            posts.removeAll { preOfPost[$0] != nil }
+        }
+        take(match({ users($0, $1) + "|" + contentSignature($0, $1) }, inOrder: false))
+        take(match(users, inOrder: false))
+        take(match(contentSignature, inOrder: false))
+        take(match(users, inOrder: true))
+        if !pres.isEmpty && !posts.isEmpty { ambiguous.append(key) }
+    }
+
+    /// Order of the first use.
+    private func uses(_ object: ObjectSpans) -> (Int, Int) -> Bool {
+        let order = object === pre ? preUses : postUses
+        return { (order[$0]?.first ?? (Int.max, "")).0 < (order[$1]?.first ?? (Int.max, "")).0 }
+    }
+
+    /// The canonical names of the spans that refer to a span.
+    private func users(_ object: ObjectSpans, _ index: Int) -> String {
+        let order = object === pre ? preUses : postUses
+        return Set((order[index] ?? []).map(\.1)).sorted().joined(separator: ",")
+    }
+
+    private func contentSignature(_ object: ObjectSpans, _ index: Int) -> String {
+        let span = object.spans[index]
+        var text = "\(span.range.count) " + hex(object.bytes(of: span))
+        for relocation in object.relocations(of: span) {
+            text += " \(relocation.offset - span.range.lowerBound):"
+            switch object.target(of: relocation, in: span.section) {
+            case .external(let name): text += name
+            case .span(let other, let offset): text += canonicalName(object.spans[other].name) + "+\(offset)"
+            case .content(let section, let offset): text += hex(object.content(section: section, offset: offset))
+            case .absolute(let value): text += "\(value)"
+            }
+        }
+        return text
+    }
+
+    /// For each span: position and canonical name of each reference to it, in the order of the object.
+    private static func uses(_ object: ObjectSpans) -> [Int: [(Int, String)]] {
+        var result: [Int: [(Int, String)]] = [:]
+        var position = 0
+        for span in object.spans where !span.names.isEmpty {
+            for relocation in object.relocations(of: span) {
+                position += 1
+                if case .span(let target, _) = object.target(of: relocation, in: span.section) {
+                    result[target, default: []].append((position, canonicalName(span.name)))
+                }
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,45 @@
+// What a careful reviewer would say of a change: one value for each remark, printed like a compiler's diagnostics
+// and as JSON.
+
+/// A remark about a change that is to become an update.
+public struct Finding: Sendable, Equatable {
+    public enum Severity: String, Sendable {
+        /// The update is not made, unless its author lets the code through with `--force`.
+        case error
+        case warning
+        case note
+    }
+
+    /// Stable and documented: lower-case words joined with `-`.
+    public var code: String
+    public var severity: Severity
+    /// The source file's path in the kernel's tree.
+    public var file: String
+    /// The line in the post text, where one is known.
+    public var line: Int?
+    /// The symbol or type that it is about; empty where it is about the file.
+    public var symbol: String
+    /// What was found.
+    public var message: String
+    /// Why it matters and what to do.
+    public var advice: String
+
+    public init(
+        _ code: String, _ severity: Severity, file: String, line: Int? = nil, symbol: String = "", _ message: String,
+        advice: String
+    ) {
+        self.code = code
+        self.severity = severity
+        self.file = file
+        self.line = line
+        self.symbol = symbol
+        self.message = message
+        self.advice = advice
+    }
+
+    /// `file:line: error: message [code]`, and the advice on a line of its own.
+    public var text: String {
+        let place = file + (line.map { ":\($0)" } ?? "")
+        return "\(place): \(severity.rawValue): \(message) [\(code)]\n    \(advice)"
+    }
+}
