@@ -43,3 +43,14 @@ public struct Finding: Sendable, Equatable {
         return "\(place): \(severity.rawValue): \(message) [\(code)]\n    \(advice)"
     }
 }
+
+extension Finding {
+    /// One object; `line` is null where none is known.
+    public var json: JSON {
+        .object([
+            ("code", .string(code)), ("severity", .string(severity.rawValue)), ("file", .string(file)),
+            ("line", line.map { .number($0) } ?? .null), ("symbol", .string(symbol)), ("message", .string(message)),
+            ("advice", .string(advice)),
+        ])
+    }
+}

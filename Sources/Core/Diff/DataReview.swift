@@ -1,0 +1,156 @@
+// Differences that are not code: variables, constants, tables, boot code. Most cannot be made to a running kernel by
+// replacing functions, and silence about them would be the worst answer.
+
+struct DataReview {
+    private var comparison: Comparison
+    private let pre: ObjectSpans
+    private let post: ObjectSpans
+    private let path: String
+    private let module: String?
+    private(set) var findings: [Finding] = []
+    /// Post spans of constants with new content, of which the new code gets its own copy.
+    private(set) var changedConstants: Set<Int> = []
+
+    init(comparison: Comparison, path: String, module: String?) {
+        self.comparison = comparison
+        self.pre = comparison.pre
+        self.post = comparison.post
+        self.path = path
+        self.module = module
+    }
+
+    mutating func review() {
+        for index in post.spans.indices where !post.spans[index].names.isEmpty {
+            guard let counterpart = comparison.correlation.preOfPost[index] else {
+                reviewNew(index)
+                continue
+            }
+            reviewPair(counterpart, index)
+        }
+        reviewRemoved()
+        reviewTables()
+        reviewExports()
+    }
+
+    private mutating func add(_ code: String, _ severity: Finding.Severity, _ symbol: String, _ message: String, _ advice: String) {
+        findings.append(Finding(code, severity, file: path, symbol: symbol, message, advice: advice))
+    }
+
+    private mutating func reviewPair(_ a: Int, _ b: Int) {
+        let span = post.spans[b]
+        switch span.role {
+        case .data, .perCPU, .initCode, .exitCode, .initData: break
+        default: return
+        }
+        guard let difference = comparison.difference(a, b) else { return }
+        let name = span.name
+        let section = post.object.sections[span.section]
+        switch span.role {
+        case .initCode, .initData:
+            add(
+                "init-changed", .error, name, "'\(name)' runs or is read only at boot or when the module is loaded, and it changes",
+                "it has already run; do by a hook what must be done to a running system, or let it through with --force init-changed")
+        case .exitCode:
+            guard module != nil else { return }
+            add(
+                "exit-changed", .error, name, "'\(name)' runs only when the module is unloaded, and it changes",
+                "the module keeps its old function; let it through with --force exit-changed if that is safe")
+        case .perCPU:
+            add(
+                "percpu-changed", .error, name, "the per-CPU variable '\(name)' changes (\(describe(difference)))",
+                "existing instances keep their content; a hook is needed")
+        default:
+            if post.isReplaceableConstant(b) {
+                changedConstants.insert(b)
+            } else if section.isWritable {
+                add(
+                    "data-changed", .error, name, "the variable '\(name)' changes its size or initial value (\(describe(difference)))",
+                    "the running kernel keeps the old one and its state; change it by a hook, or leave the initial value alone")
+            } else {
+                add(
+                    "constant-changed", .error, name, "the constant '\(name)', which other objects can use, changes (\(describe(difference)))",
+                    "its users outside of the replaced functions would keep the old content")
+            }
+        }
+    }
+
+    private func describe(_ reason: ChangeReason) -> String {
+        switch reason {
+        case .size(let old, let new): "\(old) -> \(new) bytes"
+        case .code(let offset): "content at offset \(offset)"
+        case .reference(let offset, let target): "offset \(offset) refers to \(target)"
+        default: "content"
+        }
+    }
+
+    private mutating func reviewNew(_ index: Int) {
+        let span = post.spans[index]
+        switch span.role {
+        case .initCode:
+            add(
+                "init-changed", .error, span.name, "'\(span.name)' is new and runs only at boot or when the module is loaded",
+                "it will never run in this kernel; do its work in a hook, or let it through with --force init-changed")
+        default: return
+        }
+    }
+
+    /// A variable that is gone is harmless unless its removal hides that another one has taken its state over.
+    private mutating func reviewRemoved() {
+        for (index, span) in pre.spans.enumerated()
+        where !span.names.isEmpty && comparison.correlation.postOfPre[index] == nil && span.role == .data {
+            guard pre.object.sections[span.section].isWritable, !span.name.hasPrefix("__UNIQUE_ID_") else { continue }
+            add(
+                "data-removed", .note, span.name, "the variable '\(span.name)' is gone",
+                "the running kernel keeps it; make sure that no new variable stands for its state")
+        }
+    }
+
+    /// Registration tables are read at boot or at load: what is added in an update is never seen.
+    private mutating func reviewTables() {
+        let names = Set((pre.object.sections + post.object.sections).map(\.name))
+        for name in names.sorted() {
+            let a = pre.object.sections.indices.filter { pre.object.sections[$0].name == name }
+            let b = post.object.sections.indices.filter { post.object.sections[$0].name == name }
+            let role = a.first.map { pre.roles[$0] } ?? b.first.map { post.roles[$0] }
+            guard role == .registration else { continue }
+            let left = a.map { registrations(pre, $0) }.joined()
+            let right = b.map { registrations(post, $0) }.joined()
+            if Array(left).sorted() != Array(right).sorted() {
+                add(
+                    "registration-changed", .error, name, "entries of the table '\(name)' are added, removed or changed",
+                    "the kernel reads this table at boot or when the module is loaded; do by a hook what the entry would do")
+            }
+        }
+    }
+
+    private func registrations(_ object: ObjectSpans, _ index: Int) -> [String] {
+        let section = object.object.sections[index]
+        let references = section.relocations.map { relocation in
+            switch object.target(of: relocation, in: index) {
+            case .external(let name): "\(name)"
+            case .span(let span, let offset): "\(canonicalName(object.spans[span].name))+\(offset)"
+            case .content(let s, let o): hex(object.content(section: s, offset: o))
+            case .absolute(let value): "\(value)"
+            }
+        }
+        return references + (references.isEmpty && section.size > 0 ? [hex(section.contents)] : [])
+    }
+
+    private mutating func reviewExports() {
+        func exports(_ object: ObjectSpans) -> Set<String> {
+            Set(object.object.symbols.filter { $0.name.hasPrefix("__ksymtab_") }.map { String($0.name.dropFirst("__ksymtab_".count)) })
+        }
+        let before = exports(pre)
+        let after = exports(post)
+        for name in before.subtracting(after).sorted() {
+            add(
+                "export-removed", .error, name, "'\(name)' is no longer exported",
+                "modules that are loaded use it; keep the export")
+        }
+        for name in after.subtracting(before).sorted() {
+            add(
+                "export-added", .error, name, "'\(name)' is newly exported",
+                "no module of this kernel can use it; let it through with --force export-added to leave the export out")
+        }
+    }
+}

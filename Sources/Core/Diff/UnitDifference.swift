@@ -1,0 +1,137 @@
+// The difference of one translation unit: what to ship, what to replace, what to remark. Reads as a table of contents
+// of differencing.
+
+/// The result for one unit.
+public struct UnitDifference: Sendable {
+    public let path: String
+    public let module: String?
+    /// The pre object as it is stored in the update and matched against the running kernel.
+    public let preObject: ObjectFile
+    public let preObjectBytes: [UInt8]
+    /// New and changed functions.
+    public let functions: [ChangedFunction]
+    public let findings: [Finding]
+    let shipment: Shipment?
+    /// For each name that the shipped code refers to: the symbol of `preObject` that stands for the same.
+    let preSymbols: [String: Int]
+    /// Other parts (`.cold`) of replaced functions in pre.
+    let oldParts: [OldPart]
+
+    struct OldPart: Sendable {
+        var family: String
+        var name: String
+        var preSymbol: Int
+        var size: Int
+    }
+
+    public struct ChangedFunction: Sendable {
+        /// In post.
+        public var name: String
+        /// Nil for a new function.
+        public var preName: String?
+        /// Index into `preObject.symbols`.
+        var preSymbol: Int?
+        /// In bytes, of the pre code.
+        public var preSize: Int
+        public var reason: String
+        /// The function whose other part this is (`.cold`).
+        public var partOf: String?
+        /// Index into the symbols of the shipped object.
+        var newSymbol: Int
+    }
+
+    public var isEmpty: Bool { functions.isEmpty }
+
+    /// Compares two compiled objects of a unit. `prePath` and `postPath` are files with debug information.
+    public static func compare(
+        path: String, module: String?, prePath: String, postPath: String, tables: [String: Int]
+    ) throws -> UnitDifference {
+        let preBytes = try ELFWriter.write(ObjectFile(path: prePath).withoutDebugInformation())
+        let preObject = try ObjectFile(preBytes, name: path)
+        let pre = try ObjectSpans(preObject, path: path, tables: tables)
+        let post = try ObjectSpans(ObjectFile(path: postPath).withoutDebugInformation(), path: path, tables: tables)
+        var comparison = Comparison(pre: pre, post: post)
+        let changes = comparison.changedFunctions()
+        var reviewer = DataReview(comparison: comparison, path: path, module: module)
+        reviewer.review()
+        var findings = reviewer.findings
+        let types = try TypeLayouts.compare(
+            pre: TypeLayouts.read(path: prePath), post: TypeLayouts.read(path: postPath), file: path)
+        findings += types
+        for name in comparison.correlation.ambiguous {
+            findings.append(
+                Finding(
+                    "ambiguous", .error, file: path, symbol: String(name.dropFirst(2)),
+                    "several objects are called '\(name.dropFirst(2))' and nothing tells which is which",
+                    advice: "give them different names, or keep the functions that use them as they are"))
+        }
+        var shipment: Shipment?
+        if !changes.isEmpty {
+            shipment = try Shipper.ship(
+                post: post, correlation: comparison.correlation, changes: changes,
+                changedConstants: reviewer.changedConstants)
+        }
+        return UnitDifference(
+            path: path, module: module, preObject: preObject, preObjectBytes: preBytes,
+            functions: functions(changes, comparison, shipment), findings: findings, shipment: shipment,
+            preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre))
+    }
+
+    /// A task may be inside any part of an old function, also one that post has no longer.
+    private static func oldParts(_ changes: [FunctionChange], _ pre: ObjectSpans) -> [OldPart] {
+        let families = Set(changes.compactMap { $0.pre }.map { Comparison.family(pre.spans[$0].name) })
+        return pre.spans.compactMap { span in
+            let name = span.name
+            guard span.isFunction, span.role == .code, Comparison.isPart(name), families.contains(Comparison.family(name))
+            else { return nil }
+            return OldPart(
+                family: Comparison.family(name), name: name, preSymbol: span.symbol, size: size(span, pre))
+        }
+    }
+
+    private static func functions(
+        _ changes: [FunctionChange], _ comparison: Comparison, _ shipment: Shipment?
+    ) -> [ChangedFunction] {
+        guard let shipment else { return [] }
+        let newSymbols = Dictionary(shipment.replaced.map { ($0.post, $0.symbol) }) { first, _ in first }
+        return changes.map { change in
+            let name = comparison.post.spans[change.post].name
+            let pre = change.pre.map { comparison.pre.spans[$0] }
+            let symbol = newSymbols[change.post] ?? shipment.object.symbols.firstIndex { $0.name == name && !$0.isUndefined } ?? 0
+            return ChangedFunction(
+                name: name, preName: pre?.name, preSymbol: pre?.symbol,
+                preSize: pre.map { size($0, comparison.pre) } ?? 0,
+                reason: describe(change.reason), partOf: Comparison.isPart(name) ? Comparison.family(name) : nil,
+                newSymbol: symbol)
+        }
+    }
+
+    /// A function's own size, without the padding behind it.
+    private static func size(_ span: Span, _ object: ObjectSpans) -> Int {
+        let size = Int(object.object.symbols[span.symbol].size)
+        return size > 0 ? size : span.range.count
+    }
+
+    private static func describe(_ reason: ChangeReason) -> String {
+        switch reason {
+        case .new: "new"
+        case .size(let old, let new): "size \(old) -> \(new) bytes"
+        case .code(let offset): "code differs at +\(hex(UInt64(offset)))"
+        case .reference(let offset, let target): "refers to \(target) at +\(hex(UInt64(offset)))"
+        case .table(let name): "entry of \(name) differs"
+        case .part(let name): "belongs together with \(name)"
+        }
+    }
+
+    private static func preSymbols(_ pre: ObjectSpans, _ comparison: Comparison, _ shipment: Shipment?) -> [String: Int] {
+        var result: [String: Int] = [:]
+        for (name, span) in shipment?.references ?? [:] {
+            if let span, let counterpart = comparison.correlation.preOfPost[span] {
+                result[name] = pre.spans[counterpart].symbol
+            } else if let index = pre.object.symbols.firstIndex(where: { $0.name == name && $0.isUndefined }) {
+                result[name] = index
+            }
+        }
+        return result
+    }
+}
