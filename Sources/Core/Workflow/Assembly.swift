@@ -165,7 +165,9 @@ struct Assembler {
         }
         table.contents += [UInt8](repeating: 0, count: 72)
         table.size = table.contents.count
-        let modules = assembly.modules.flatMap { Array($0.utf8) + [0] } + [0]
+        var modules: [UInt8] = []
+        for module in assembly.modules { modules += Array(module.utf8) + [0] }
+        modules.append(0)
         object.sections += [
             functions, parts,
             Section(name: ".ksplice.expected", type: 1, flags: 3, contents: [UInt8](repeating: 0, count: max(1, expected))),
