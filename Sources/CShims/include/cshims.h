@@ -30,6 +30,9 @@ int ks_gzip(const uint8_t *in, size_t in_size, uint8_t **out, size_t *out_size);
 // Decompresses gzip framing; stops with Z_BUF_ERROR when the output would exceed `limit` or the input is truncated.
 int ks_gunzip(const uint8_t *in, size_t in_size, size_t limit, uint8_t **out, size_t *out_size);
 
+// Sets what libgit2 must know before a repository is opened. Returns 0 or a libgit2 error code.
+int ks_git_configure(void);
+
 // System calls that glibc does not wrap.
 int ks_init_module(const void *image, size_t size, const char *parameters);
 int ks_delete_module(const char *name, unsigned flags);

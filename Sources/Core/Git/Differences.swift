@@ -1,0 +1,108 @@
+// What differs between two trees: files, hunks of lines, and a patch that anyone can apply.
+
+import CShims
+
+/// A file that two trees do not have in common.
+public struct ChangedFile: Sendable, Equatable {
+    public enum Status: Sendable { case added, deleted, modified }
+    public var path: String
+    public var status: Status
+
+    public init(path: String, status: Status) {
+        self.path = path
+        self.status = status
+    }
+}
+
+/// Changed lines, without context. Lines count from 1. As in a unified diff, where a side has no lines (count 0)
+/// its start is the line before the place, 0 at the start of the file.
+public struct Hunk: Sendable, Equatable {
+    public var preStart: Int
+    public var preCount: Int
+    public var postStart: Int
+    public var postCount: Int
+
+    public init(preStart: Int, preCount: Int, postStart: Int, postCount: Int) {
+        self.preStart = preStart
+        self.preCount = preCount
+        self.postStart = postStart
+        self.postCount = postCount
+    }
+}
+
+extension Repository {
+    /// The files that differ, sorted by path. A moved file is one deleted and one added.
+    public func changedFiles(pre: String, post: String) throws -> [ChangedFile] {
+        try withLibrary { repository in
+            try withObject(pre, GIT_OBJECT_TREE, in: repository) { old in
+                try withObject(post, GIT_OBJECT_TREE, in: repository) { new in
+                    try changedFiles(old, new, in: repository)
+                }
+            }
+        }
+    }
+
+    private func changedFiles(
+        _ old: OpaquePointer, _ new: OpaquePointer, in repository: OpaquePointer
+    ) throws -> [ChangedFile] {
+        var options = git_diff_options()
+        git_diff_options_init(&options, UInt32(GIT_DIFF_OPTIONS_VERSION))
+        options.flags |= UInt32(GIT_DIFF_INCLUDE_TYPECHANGE.rawValue)
+        var diff: OpaquePointer?
+        try check(git_diff_tree_to_tree(&diff, repository, old, new, &options), "cannot compare two trees")
+        defer { git_diff_free(diff) }
+        return (0..<git_diff_num_deltas(diff)).compactMap { index in
+            guard let delta = git_diff_get_delta(diff, index)?.pointee else { return nil }
+            switch delta.status {
+            case GIT_DELTA_ADDED: return .init(path: String(cString: delta.new_file.path), status: .added)
+            case GIT_DELTA_DELETED: return .init(path: String(cString: delta.old_file.path), status: .deleted)
+            default: return .init(path: String(cString: delta.new_file.path), status: .modified)
+            }
+        }
+    }
+
+    /// The changed lines of one file, in order. A file that a tree does not have counts as empty.
+    public func hunks(_ path: String, pre: String, post: String) throws -> [Hunk] {
+        let (old, new) = try (blob(path, tree: pre) ?? [], blob(path, tree: post) ?? [])
+        return try hunks(pre: old, post: new)
+    }
+
+    /// The changed lines between two texts.
+    public func hunks(pre: [UInt8], post: [UInt8]) throws -> [Hunk] {
+        try withLibrary { _ in
+            var options = git_diff_options()
+            git_diff_options_init(&options, UInt32(GIT_DIFF_OPTIONS_VERSION))
+            options.flags |= UInt32(GIT_DIFF_FORCE_TEXT.rawValue)
+            options.context_lines = 0
+            options.interhunk_lines = 0
+            var patch: OpaquePointer?
+            // No file names: they would bring attributes and with them other rules for text.
+            let status = git_patch_from_buffers(&patch, pre, pre.count, nil, post, post.count, nil, &options)
+            try check(status, "cannot compare two files")
+            defer { git_patch_free(patch) }
+            return try (0..<git_patch_num_hunks(patch)).map { index in
+                var hunk: UnsafePointer<git_diff_hunk>?
+                try check(git_patch_get_hunk(&hunk, nil, patch, index), "cannot compare two files")
+                guard let hunk = hunk?.pointee else { throw Failure("cannot compare two files") }
+                return Hunk(
+                    preStart: Int(hunk.old_start), preCount: Int(hunk.old_lines),
+                    postStart: Int(hunk.new_start), postCount: Int(hunk.new_lines))
+            }
+        }
+    }
+
+    /// The difference as a patch for `git apply` and `patch -p1`. It depends on the two trees only, not on
+    /// configuration or attributes: the update's identity covers it. Bytes, because sources need not be UTF-8.
+    public func patchText(pre: String, post: String) async throws -> [UInt8] {
+        let result = try await git(
+            ["-c", "core.bare=true", "-c", "core.attributesFile=/dev/null", "-c", "diff.orderFile=/dev/null",
+                "-c", "diff.suppressBlankEmpty=false", "-c", "core.quotePath=true", "diff-tree", "-r", "-p",
+                "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
+                "--unified=3", "--inter-hunk-context=0", "--diff-algorithm=myers", "--no-indent-heuristic",
+                "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--no-relative", "--end-of-options",
+                pre, post],
+            environment: ["GIT_ATTR_NOSYSTEM": "1", "GIT_DIFF_OPTS": nil, "GIT_EXTERNAL_DIFF": nil]
+        ).check("cannot compare trees \(pre) and \(post)")
+        return result.output
+    }
+}
