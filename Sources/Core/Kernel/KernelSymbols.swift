@@ -1,5 +1,8 @@
 // The symbols of one kernel, whatever they were read from: `/proc/kallsyms`, a System.map, the compressed tables
 // of an image, the symbol table of a module file.
+//
+// A kernel has some 150,000 of them and every command builds this index, so names are found through a chained
+// hash table of numbers, not through a dictionary of strings.
 
 /// One symbol with its address.
 public struct KernelSymbol: Sendable, Equatable {
@@ -25,22 +28,38 @@ public struct KernelSymbol: Sendable, Equatable {
 public struct KernelSymbols: Sendable {
     /// Sorted by address; equal addresses keep the order of the source.
     public let all: [KernelSymbol]
-    private let byName: [String: [Int]]
+    /// For each hash value the first symbol of its chain, -1 for none. The number of chains is a power of two.
+    private let heads: [Int32]
+    /// For each symbol the next one of its chain, -1 at the end. Chains are in the order of `all`.
+    private let chain: [Int32]
 
     public init(_ symbols: [KernelSymbol]) {
-        let inOrder = zip(symbols, symbols.dropFirst()).allSatisfy { $0.address <= $1.address }
-        all = inOrder ? symbols : symbols.enumerated()
-            .sorted { ($0.element.address, $0.offset) < ($1.element.address, $1.offset) }.map(\.element)
-        var index: [String: [Int]] = [:]
-        index.reserveCapacity(all.count)
-        for (position, symbol) in all.enumerated() { index[symbol.name, default: []].append(position) }
-        byName = index
+        all = Self.sorted(symbols)
+        var size = 16
+        while size < all.count { size *= 2 }
+        var heads = [Int32](repeating: -1, count: size)
+        var chain = [Int32](repeating: -1, count: all.count)
+        for position in all.indices.reversed() {
+            let slot = Self.hash(all[position].name) & (size - 1)
+            chain[position] = heads[slot]
+            heads[slot] = Int32(truncatingIfNeeded: position)
+        }
+        self.heads = heads
+        self.chain = chain
     }
 
     public var isEmpty: Bool { all.isEmpty }
 
     /// All symbols of a name, in the order of their addresses.
-    public func named(_ name: String) -> [KernelSymbol] { (byName[name] ?? []).map { all[$0] } }
+    public func named(_ name: String) -> [KernelSymbol] {
+        var found: [KernelSymbol] = []
+        var position = Int(heads[Self.hash(name) & (heads.count - 1)])
+        while position >= 0 {
+            if all[position].name == name { found.append(all[position]) }
+            position = Int(chain[position])
+        }
+        return found
+    }
 
     /// All symbols of a name in one object: a module, or the kernel image for nil.
     public func named(_ name: String, in module: String?) -> [KernelSymbol] {
@@ -80,6 +99,25 @@ public struct KernelSymbols: Sendable {
             if all[middle].address <= address { low = middle + 1 } else { high = middle }
         }
         return low
+    }
+
+    private static func sorted(_ symbols: [KernelSymbol]) -> [KernelSymbol] {
+        let isSorted = symbols.indices.dropFirst().allSatisfy { symbols[$0 - 1].address <= symbols[$0].address }
+        guard !isSorted else { return symbols }
+        // Only numbers are moved about while sorting: moving symbols would count references.
+        var order = symbols.indices.map { (symbols[$0].address, $0) }
+        order.sort { $0.0 != $1.0 ? $0.0 < $1.0 : $0.1 < $1.1 }
+        return order.map { symbols[$0.1] }
+    }
+
+    /// FNV-1a, folded so that the low bits depend on all others.
+    private static func hash(_ name: String) -> Int {
+        var value: UInt64 = 0xcbf2_9ce4_8422_2325
+        func add(_ bytes: UnsafeBufferPointer<UInt8>) {
+            for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        }
+        if name.utf8.withContiguousStorageIfAvailable(add) == nil { Array(name.utf8).withUnsafeBufferPointer(add) }
+        return Int(truncatingIfNeeded: value ^ (value >> 32))
     }
 }
 

@@ -2,6 +2,7 @@
 // outside their section, symbols without a name) is checked here, so that the layers above may index freely.
 
 import CShims
+import Glibc
 
 extension ObjectFile {
     /// Reads an object from its bytes. `name` appears in failures.
