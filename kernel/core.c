@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The books of ksplice.ko: which updates there are, what state each is in, and which modules it holds.
+ *
+ * A record is allocated apart from the update module, because sysfs may keep it alive a little longer than the
+ * module's wish to go. References: a registered update holds ksplice.ko; an applied update holds its own module, the
+ * modules that it names, and every module whose text it redirects; a resident update, once applied, holds its own
+ * module for ever.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ctype.h>
+#include <linux/init.h>
+#include <linux/kallsyms.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include "internal.h"
+
+#define MAX_FUNCTIONS	4096
+#define MAX_PARTS	16384
+#define MAX_NAMES	1024
+#define MAX_OLD_SIZE	(1 << 24)
+#define ID_SIZE		64
+
+DEFINE_MUTEX(ksplice_mutex);
+LIST_HEAD(ksplice_records);
+
+const char * const ksplice_cause_words[KSPLICE_CAUSES] = {
+	[KSPLICE_NONE] = "none",
+	[KSPLICE_BUSY] = "busy",
+	[KSPLICE_CHANGED] = "changed",
+	[KSPLICE_RESERVED] = "reserved",
+	[KSPLICE_KPROBE] = "kprobe",
+	[KSPLICE_CACHE_LINE] = "cache-line",
+	[KSPLICE_SIZE] = "size",
+	[KSPLICE_ADDRESS] = "address",
+	[KSPLICE_MODULE] = "module",
+	[KSPLICE_DEPENDENT] = "dependent",
+	[KSPLICE_MEMORY] = "memory",
+};
+
+/* The macro came with the members of struct module that it iterates over (Linux 6.4). */
+void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end)
+{
+#ifdef for_each_mod_mem_type
+	*first = (unsigned long)module->mem[MOD_TEXT].base;
+	*end = *first + module->mem[MOD_TEXT].size;
+#else
+	*first = (unsigned long)module->core_layout.base;
+	*end = *first + module->core_layout.text_size;
+#endif
+}
+
+/* Takes a reference; the caller has disabled preemption, so that the module is still there. */
+static bool get_module(struct ksplice_record *record, struct module *module)
+{
+	if (!module || record->module_count == record->module_room || !try_module_get(module))
+		return false;
+	record->modules[record->module_count++] = module;
+	return true;
+}
+
+static bool get_named_module(struct ksplice_record *record, const char *name)
+{
+	bool ok;
+
+	preempt_disable();
+	ok = get_module(record, find_module(name));
+	preempt_enable();
+	return ok;
+}
+
+static bool get_module_of(struct ksplice_record *record, unsigned long address)
+{
+	bool ok;
+
+	if (core_kernel_text(address))
+		return true;
+	preempt_disable();
+	ok = get_module(record, __module_text_address(address));
+	preempt_enable();
+	return ok;
+}
+
+/* All or none. */
+enum ksplice_cause ksplice_get_modules(struct ksplice_record *record)
+{
+	const struct ksplice_update *update = record->update;
+	const char *name;
+	unsigned int i;
+
+	for (name = update->modules; *name; name += strlen(name) + 1)
+		if (!get_named_module(record, name))
+			goto fail;
+	for (i = 0; i < update->table->function_count; i++)
+		if (!get_module_of(record, update->functions[i].old_start))
+			goto fail;
+	for (i = 0; i < update->table->part_count; i++)
+		if (!get_module_of(record, update->parts[i].old_start))
+			goto fail;
+	return KSPLICE_NONE;
+fail:
+	ksplice_put_modules(record);
+	return KSPLICE_MODULE;
+}
+
+void ksplice_put_modules(struct ksplice_record *record)
+{
+	while (record->module_count)
+		module_put(record->modules[--record->module_count]);
+}
+
+/* Do @size bytes at @address belong to the update module? */
+static bool is_own(const struct ksplice_update *update, u64 address, u64 size)
+{
+	return size && address == (unsigned long)address && address + size > address &&
+	       within_module(address, update->owner) && within_module(address + size - 1, update->owner);
+}
+
+static bool is_own_text(const struct ksplice_update *update, u64 address, u64 size)
+{
+	unsigned long first, end;
+
+	ksplice_module_text(update->owner, &first, &end);
+	return size && address >= first && address < end && size <= end - address;
+}
+
+static bool is_own_string(const struct ksplice_update *update, u64 address, size_t room)
+{
+	size_t i;
+
+	for (i = 0; i < room; i++) {
+		if (!is_own(update, address + i, 1))
+			return false;
+		if (!*(const char *)(unsigned long)(address + i))
+			return i > 0;
+	}
+	return false;
+}
+
+static bool is_own_expected(const struct ksplice_update *update, u64 expected, u64 old_size)
+{
+	return old_size && old_size <= MAX_OLD_SIZE && is_own(update, expected, 2 * old_size);
+}
+
+static const char *check_tables(const struct ksplice_update *update)
+{
+	const struct ksplice_table *table = update->table;
+	unsigned int i;
+
+	if (table->abi != KSPLICE_ABI)
+		return "was made for another version of ksplice.ko";
+	if (table->function_count < 1 || table->function_count > MAX_FUNCTIONS || table->part_count > MAX_PARTS)
+		return "has an impossible number of functions";
+	if (table->flags & ~KSPLICE_UPDATE_RESIDENT)
+		return "has an unknown flag";
+	for (i = 0; i < ID_SIZE; i++)
+		if (!isdigit(table->id[i]) && !(table->id[i] >= 'a' && table->id[i] <= 'f'))
+			return "has an identity that is not 64 hexadecimal digits";
+	if (table->id[ID_SIZE])
+		return "has an identity that is too long";
+	for (i = 0; i < table->function_count; i++) {
+		const struct ksplice_function *f = &update->functions[i];
+
+		if (!is_own_text(update, f->new_start, f->new_size))
+			return "names new code that is not its own";
+		if (!is_own_string(update, f->name, KSYM_NAME_LEN))
+			return "has a function without a name";
+		if (!is_own_expected(update, f->expected, f->old_size))
+			return "has no room for the expected bytes of a function";
+		if (f->flags & ~KSPLICE_FUNCTION_TRACED || f->site > f->old_size ||
+		    (f->flags & KSPLICE_FUNCTION_TRACED && f->site < KSPLICE_FTRACE_SIZE))
+			return "has a wrong place for a redirect";
+	}
+	for (i = 0; i < table->part_count; i++) {
+		const struct ksplice_part *p = &update->parts[i];
+
+		if (p->function >= table->function_count)
+			return "has a part of no function";
+		if (!is_own_expected(update, p->expected, p->old_size))
+			return "has no room for the expected bytes of a part";
+	}
+	return NULL;
+}
+
+/* The number of names, or -EINVAL. */
+static int count_modules(const struct ksplice_update *update)
+{
+	const char *name = update->modules;
+	int count = 0;
+
+	while (is_own(update, (unsigned long)name, 1) && *name && count < MAX_NAMES) {
+		if (!is_own_string(update, (unsigned long)name, MODULE_NAME_LEN))
+			return -EINVAL;
+		name += strlen(name) + 1;
+		count++;
+	}
+	return is_own(update, (unsigned long)name, 1) && !*name ? count : -EINVAL;
+}
+
+static void free_record(struct ksplice_record *record)
+{
+	kfree(record->files);
+	kvfree(record->modules);
+	kvfree(record->sites);
+	kvfree(record->ranges);
+	kfree(record);
+}
+
+static struct ksplice_record *new_record(struct ksplice_update *update, unsigned int names)
+{
+	unsigned int functions = update->table->function_count;
+	unsigned int both = functions + update->table->part_count;
+	struct ksplice_record *record = kzalloc(sizeof(*record), GFP_KERNEL);
+
+	if (!record)
+		return NULL;
+	record->update = update;
+	record->settled = true;
+	record->module_room = names + both;
+	init_completion(&record->released);
+	INIT_LIST_HEAD(&record->list);
+	memcpy(record->id, update->table->id, ID_SIZE);
+	record->modules = kvcalloc(record->module_room, sizeof(*record->modules), GFP_KERNEL);
+	record->sites = kvcalloc(functions, sizeof(*record->sites), GFP_KERNEL);
+	record->ranges = kvcalloc(both, sizeof(*record->ranges), GFP_KERNEL);
+	if (record->modules && record->sites && record->ranges)
+		return record;
+	free_record(record);
+	return NULL;
+}
+
+static bool is_known(const char *id)
+{
+	const struct ksplice_record *record;
+
+	list_for_each_entry(record, &ksplice_records, list)
+		if (!strcmp(record->id, id))
+			return true;
+	return false;
+}
+
+/* Shows the record in sysfs, then enters it in the books. Consumes @record on failure. */
+static int enter_record(struct ksplice_record *record)
+{
+	int ret;
+
+	mutex_lock(&ksplice_mutex);
+	ret = is_known(record->id) ? -EEXIST : 0;
+	if (!ret)
+		list_add_tail(&record->list, &ksplice_records);
+	/* Not yet to be applied: the files are there a moment before all of them are. */
+	record->leaving = true;
+	mutex_unlock(&ksplice_mutex);
+	if (ret) {
+		free_record(record);
+		return ret;
+	}
+
+	ret = ksplice_sysfs_add(record);
+	mutex_lock(&ksplice_mutex);
+	if (ret)
+		list_del(&record->list);
+	else
+		record->leaving = false;
+	mutex_unlock(&ksplice_mutex);
+	if (ret) {
+		ksplice_sysfs_remove(record);
+		free_record(record);
+	}
+	return ret;
+}
+
+int ksplice_register(struct ksplice_update *update)
+{
+	const char *trouble = check_tables(update);
+	int names = count_modules(update);
+	struct ksplice_record *record;
+	int ret;
+
+	if (!trouble && names < 0)
+		trouble = "has a wrong list of modules";
+	if (trouble) {
+		pr_err("module %s %s\n", update->owner->name, trouble);
+		return -EINVAL;
+	}
+	if (!try_module_get(THIS_MODULE))
+		return -ENODEV;
+	ret = -ENOMEM;
+	record = new_record(update, names);
+	if (record)
+		ret = enter_record(record);
+	if (ret) {
+		pr_err("%.12s: cannot be registered (%d)\n", update->table->id, ret);
+		module_put(THIS_MODULE);
+		return ret;
+	}
+	update->record = record;
+	update->core = THIS_MODULE;
+	pr_info("%.12s: loaded, %u functions\n", record->id, update->table->function_count);
+	return 0;
+}
+
+void ksplice_unregister(struct ksplice_update *update)
+{
+	struct ksplice_record *record = update->record;
+
+	mutex_lock(&ksplice_mutex);
+	WARN_ON(record->state == KSPLICE_APPLIED);	/* only if the module was forced out */
+	record->leaving = true;
+	list_del(&record->list);
+	mutex_unlock(&ksplice_mutex);
+	/* Without the mutex: this waits for those who are in our files and may wait for it. */
+	ksplice_sysfs_remove(record);
+	pr_info("%.12s: unloaded\n", record->id);
+	free_record(record);
+	update->record = NULL;
+}
+
+static int __init ksplice_init(void)
+{
+	return ksplice_sysfs_init();
+}
+
+static void __exit ksplice_exit(void)
+{
+	ksplice_sysfs_exit();
+}
+
+module_init(ksplice_init);
+module_exit(ksplice_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Applies and undoes hot updates made by git ksplice");

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of ksplice.ko share. core.c keeps the books, sysfs.c shows them, apply.c changes code with the help
+ * of check.c (is it still what was matched?), stack.c (is nobody in it?) and text.c (write it).
+ */
+#ifndef KSPLICE_INTERNAL_H
+#define KSPLICE_INTERNAL_H
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/kobject.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include "ksplice.h"
+
+#define KSPLICE_JUMP_SIZE	5	/* jmp rel32 */
+#define KSPLICE_FTRACE_SIZE	5	/* call __fentry__ */
+#define KSPLICE_CONFLICTS	24	/* kept per attempt, so that they fit in one sysfs page */
+#define KSPLICE_TRACE		256	/* return addresses; a kernel stack does not hold more frames */
+
+enum ksplice_state { KSPLICE_LOADED, KSPLICE_APPLIED, KSPLICE_UNDONE };
+
+/* Why the last attempt was refused. The words and error numbers are in core.c. */
+enum ksplice_cause {
+	KSPLICE_NONE,
+	KSPLICE_BUSY,		/* a task is inside */
+	KSPLICE_CHANGED,	/* code is not what was expected */
+	KSPLICE_RESERVED,	/* others rewrite the bytes of a redirect */
+	KSPLICE_KPROBE,
+	KSPLICE_CACHE_LINE,	/* a redirect cannot be written at once */
+	KSPLICE_SIZE,		/* a redirect does not fit or does not reach */
+	KSPLICE_ADDRESS,	/* not kernel text, or text we must not touch */
+	KSPLICE_MODULE,		/* a needed module is missing or leaving */
+	KSPLICE_DEPENDENT,	/* another update stands on this code */
+	KSPLICE_MEMORY,
+	KSPLICE_CAUSES
+};
+
+struct ksplice_conflict {
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	const char *function;
+	bool reliable;		/* false: a word on the stack, perhaps a dead one */
+};
+
+/* A redirect: five bytes of text, and the window of eight around them that is exchanged. */
+struct ksplice_site {
+	unsigned long address;
+	unsigned long window;			/* within the same 64 bytes */
+	u64 *alias;				/* the window, writable; NULL outside an attempt */
+	u8 jump[KSPLICE_JUMP_SIZE];
+	u8 saved[KSPLICE_JUMP_SIZE];		/* what stood there before */
+};
+
+/* A word w on a stack is inside if first <= w < end. */
+struct ksplice_range {
+	unsigned long first;
+	unsigned long end;
+	const char *name;
+};
+
+/* The files of one function in sysfs. */
+struct ksplice_function_files {
+	struct kobject kobj;
+	const struct ksplice_function *function;
+};
+
+/* The books of one update. Everything below `kobj` that changes is protected by ksplice_mutex. */
+struct ksplice_record {
+	struct kobject kobj;
+	struct completion released;	/* the kobject and its children are gone */
+	struct kobject *functions_kobj;
+	struct ksplice_function_files *files;
+	struct list_head list;		/* ksplice_records, in the order of loading */
+	struct ksplice_update *update;
+	char id[72];
+
+	bool leaving;
+	bool pinned;			/* we hold a reference on the update module */
+	enum ksplice_state state;
+	enum ksplice_cause cause;
+	bool settled;			/* the last attempt succeeded: the next one counts from 1 */
+	unsigned int tries;
+	unsigned long tasks, words;
+	u64 pause_ns;
+
+	struct module **modules;	/* references held while applied */
+	unsigned int module_count, module_room;
+	struct ksplice_site *sites;	/* one per function */
+	struct ksplice_range *ranges;	/* room for functions and parts */
+	unsigned int conflict_count;	/* found; at most KSPLICE_CONFLICTS are kept */
+	struct ksplice_conflict conflicts[KSPLICE_CONFLICTS];
+};
+
+/* One attempt; what every CPU needs to see while the machine is stopped. */
+struct ksplice_pause {
+	struct ksplice_record *record;
+	bool undo;
+	const struct ksplice_range *ranges;	/* sorted, not overlapping */
+	unsigned int range_count;
+	atomic_t arrived, scanned;
+	int done;
+	u64 begin;
+	enum ksplice_cause cause;
+	atomic_long_t tasks, words;
+	raw_spinlock_t lock;			/* trace and the record's conflicts */
+	unsigned long trace[KSPLICE_TRACE];
+};
+
+extern struct mutex ksplice_mutex;
+extern struct list_head ksplice_records;
+extern const char * const ksplice_cause_words[];
+
+/* core.c */
+enum ksplice_cause ksplice_get_modules(struct ksplice_record *record);
+void ksplice_put_modules(struct ksplice_record *record);
+void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end);
+
+/* apply.c: 0 or a negative error number, with the record's cause set */
+int ksplice_set(struct ksplice_record *record, bool enable);
+
+/* check.c */
+enum ksplice_cause ksplice_check_books(const struct ksplice_record *record, bool undo);
+enum ksplice_cause ksplice_check_apply(struct ksplice_record *record);
+enum ksplice_cause ksplice_check_undo(struct ksplice_record *record);
+bool ksplice_bytes_expected(const struct ksplice_record *record);
+bool ksplice_jumps_in_place(const struct ksplice_record *record);
+
+/* stack.c */
+void ksplice_scan_own(struct ksplice_pause *pause, unsigned long sp);
+void ksplice_scan_others(struct ksplice_pause *pause);
+
+/* text.c */
+void ksplice_prepare_site(struct ksplice_site *site, unsigned long address, unsigned long target);
+int ksplice_map_sites(struct ksplice_record *record);
+void ksplice_unmap_sites(struct ksplice_record *record);
+bool ksplice_write_sites(struct ksplice_record *record, bool undo);
+
+/* sysfs.c */
+int ksplice_sysfs_init(void);
+void ksplice_sysfs_exit(void);
+int ksplice_sysfs_add(struct ksplice_record *record);
+void ksplice_sysfs_remove(struct ksplice_record *record);
+
+#endif

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Writing kernel text. The page is mapped a second time, writable, before the pause; write protection is never
+ * cleared. A redirect is five bytes, which no single store covers, and an NMI on another CPU may fetch them at any
+ * moment: they are exchanged by one LOCK CMPXCHG of eight bytes that lie in one cache line, of which three stay.
+ */
+#include <linux/mm.h>
+#include <linux/string.h>
+#include <linux/vmalloc.h>
+#include <asm/alternative.h>
+#include <asm/unaligned.h>
+#include "internal.h"
+
+#define LINE 64
+
+/* The bytes of `jmp target` at @address; the caller has checked that it reaches and lies within a line. */
+void ksplice_prepare_site(struct ksplice_site *site, unsigned long address, unsigned long target)
+{
+	unsigned long last = round_down(address, LINE) + LINE - sizeof(u64);
+
+	site->address = address;
+	site->window = min(address, last);
+	site->jump[0] = 0xe9;
+	put_unaligned((s32)(target - (address + KSPLICE_JUMP_SIZE)), (s32 *)&site->jump[1]);
+}
+
+static struct page *text_page(unsigned long address)
+{
+	if (core_kernel_text(address))
+		return pfn_to_page(PHYS_PFN(__pa_symbol(address)));
+	return vmalloc_to_page((void *)address);
+}
+
+int ksplice_map_sites(struct ksplice_record *record)
+{
+	unsigned int i;
+
+	for (i = 0; i < record->update->table->function_count; i++) {
+		struct ksplice_site *site = &record->sites[i];
+		struct page *page = text_page(site->window);
+		void *alias = page ? vmap(&page, 1, VM_MAP, PAGE_KERNEL) : NULL;
+
+		if (!alias) {
+			ksplice_unmap_sites(record);
+			return -ENOMEM;
+		}
+		site->alias = alias + offset_in_page(site->window);
+	}
+	return 0;
+}
+
+void ksplice_unmap_sites(struct ksplice_record *record)
+{
+	unsigned int i;
+
+	for (i = 0; i < record->update->table->function_count; i++) {
+		struct ksplice_site *site = &record->sites[i];
+
+		if (site->alias)
+			vunmap((void *)((unsigned long)site->alias & PAGE_MASK));
+		site->alias = NULL;
+	}
+}
+
+/*
+ * What undo puts back. Text that a kernel booted with one CPU patched from `lock` to `ds` may have been meant to get
+ * its prefixes back when a second CPU came, while our jump stood there.
+ */
+static void restored_bytes(const struct ksplice_site *site, u8 *bytes)
+{
+	unsigned int i;
+
+	memcpy(bytes, site->saved, KSPLICE_JUMP_SIZE);
+	if (num_online_cpus() == 1)
+		return;
+	for (i = 0; i < KSPLICE_JUMP_SIZE; i++) {
+		void *byte = (void *)(site->address + i);
+
+		if (bytes[i] == 0x3e && alternatives_text_reserved(byte, byte + 1))
+			bytes[i] = 0xf0;
+	}
+}
+
+static bool exchange(struct ksplice_site *site, const u8 *bytes)
+{
+	u64 old, new;
+
+	memcpy(&old, (void *)site->window, sizeof(old));
+	new = old;
+	memcpy((u8 *)&new + (site->address - site->window), bytes, KSPLICE_JUMP_SIZE);
+	return cmpxchg64(site->alias, old, new) == old;
+}
+
+/*
+ * All redirects of an update, while the machine is stopped and nothing else writes text. Writes all or, if memory
+ * does not hold still, none.
+ */
+bool ksplice_write_sites(struct ksplice_record *record, bool undo)
+{
+	unsigned int count = record->update->table->function_count;
+	u8 bytes[KSPLICE_JUMP_SIZE];
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		struct ksplice_site *site = &record->sites[i];
+
+		if (undo) {
+			restored_bytes(site, bytes);
+		} else {
+			memcpy(site->saved, (void *)site->address, KSPLICE_JUMP_SIZE);
+			memcpy(bytes, site->jump, KSPLICE_JUMP_SIZE);
+		}
+		if (!exchange(site, bytes))
+			goto back;
+	}
+	return true;
+back:
+	while (i--)
+		exchange(&record->sites[i], undo ? record->sites[i].jump : record->sites[i].saved);
+	return false;
+}
