@@ -89,8 +89,8 @@ public struct Compiler: Sendable {
         }
     }
 
-    /// Compiles, or takes from the cache. Returns the objects' bytes in the order of the units.
-    public func compile(_ units: [PreprocessedUnit]) async throws -> [[UInt8]] {
+    /// Compiles, or takes from the cache. Returns the objects' paths in the order of the units.
+    public func compile(_ units: [PreprocessedUnit]) async throws -> [String] {
         try Files.createDirectory(workspace.cache)
         return try await inParallel(units) { unit in
             let cached = "\(workspace.cache)/\(unit.key).o"
@@ -100,7 +100,7 @@ public struct Compiler: Sendable {
                 try Files.write(Files.read(temporary), to: cached)
                 try Files.remove(temporary)
             }
-            return try Files.read(cached)
+            return cached
         }
     }
 

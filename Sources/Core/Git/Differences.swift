@@ -14,22 +14,6 @@ public struct ChangedFile: Sendable, Equatable {
     }
 }
 
-/// Changed lines, without context. Lines count from 1. As in a unified diff, where a side has no lines (count 0)
-/// its start is the line before the place, 0 at the start of the file.
-public struct Hunk: Sendable, Equatable {
-    public var preStart: Int
-    public var preCount: Int
-    public var postStart: Int
-    public var postCount: Int
-
-    public init(preStart: Int, preCount: Int, postStart: Int, postCount: Int) {
-        self.preStart = preStart
-        self.preCount = preCount
-        self.postStart = postStart
-        self.postCount = postCount
-    }
-}
-
 extension Repository {
     /// The files that differ, sorted by path. A moved file is one deleted and one added.
     public func changedFiles(pre: String, post: String) throws -> [ChangedFile] {

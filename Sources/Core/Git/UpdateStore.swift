@@ -178,3 +178,16 @@ extension UpdateStore {
         return out + "\""
     }
 }
+
+extension UpdateStore {
+    /// Reads the manifest of a stored update alone, verified against the ref's name.
+    public func manifest(_ stored: StoredUpdate) async throws -> Manifest {
+        guard let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit)) else {
+            throw Failure("'\(stored.ref)' holds no update: it has no manifest", status: .verificationRefused)
+        }
+        guard sha256(bytes) == stored.id else {
+            throw Failure("'\(stored.ref)' holds an altered manifest", status: .verificationRefused)
+        }
+        return try Manifest(parsing: String(decoding: bytes, as: UTF8.self))
+    }
+}

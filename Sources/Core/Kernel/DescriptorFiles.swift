@@ -42,18 +42,12 @@ extension KernelDescriptor {
             guard let content = files[name] else { throw malformed("it lacks its file '\(name)'") }
             return content
         }
-        let fields = try Self.parse(String(decoding: file(FileName.descriptor), as: UTF8.self))
-        func field(_ key: String) throws -> String {
-            guard let value = fields[key] else { throw malformed("it lacks '\(key)'") }
-            return value
-        }
+        let summary = try KernelSummary(descriptor: file(FileName.descriptor))
+        let identity = summary.identity
         let config = try file(FileName.config)
-        let identity = KernelIdentity(
-            arch: try field("arch"), buildID: try field("build-id"), release: try field("release"),
-            version: try field("version"), compiler: try field("compiler"), configDigest: try field("config"))
         guard sha256(config) == identity.configDigest else { throw malformed("its config was altered") }
         self.init(
-            name: try field("name"), identity: identity, sourceCommit: try field("source"),
+            name: summary.name, identity: identity, sourceCommit: summary.sourceCommit,
             config: String(decoding: config, as: UTF8.self),
             symbols: try KernelSymbols(text: file(FileName.symbols), name: FileName.symbols),
             exports: try [KernelExport](symvers: file(FileName.exports), name: FileName.exports),
@@ -69,7 +63,7 @@ extension KernelDescriptor {
         return fields.map { "\($0) \(encodeField($1))\n" }.joined()
     }
 
-    private static func parse(_ text: String) throws -> [String: String] {
+    fileprivate static func parse(_ text: String) throws -> [String: String] {
         var fields: [String: String] = [:]
         for line in text.lines {
             let parts = line.split(separator: " ", omittingEmptySubsequences: false)
@@ -83,6 +77,28 @@ extension KernelDescriptor {
             throw Failure("kernel descriptor has format \(format), which is not known", hint: "a newer git-ksplice may read it")
         }
         return fields
+    }
+}
+
+/// The part of a descriptor that is read quickly: without config, symbols and exports.
+public struct KernelSummary: Sendable, Equatable {
+    public var name: String
+    public var identity: KernelIdentity
+    /// The commit that the kernel was built from.
+    public var sourceCommit: String
+
+    /// Reads the file `KernelDescriptor.FileName.descriptor`.
+    public init(descriptor: [UInt8]) throws {
+        let fields = try KernelDescriptor.parse(String(decoding: descriptor, as: UTF8.self))
+        func field(_ key: String) throws -> String {
+            guard let value = fields[key] else { throw malformed("it lacks '\(key)'") }
+            return value
+        }
+        name = try field("name")
+        sourceCommit = try field("source")
+        identity = KernelIdentity(
+            arch: try field("arch"), buildID: try field("build-id"), release: try field("release"),
+            version: try field("version"), compiler: try field("compiler"), configDigest: try field("config"))
     }
 }
 

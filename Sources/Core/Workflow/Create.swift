@@ -1,0 +1,293 @@
+// From a commit to an update in git. The order is chosen so that the cheap refusals come first and nothing is stored
+// before everything is proven: change and trees, files, workspace, pre and post, differencing, assembly, early proof,
+// store.
+
+/// What to make an update from.
+public enum ChangeSource: Sendable {
+    /// A commit or a range, in any form that git understands.
+    case revision(String)
+    /// A unified diff against the kernel's source.
+    case patch(name: String, content: [UInt8])
+}
+
+/// Findings of severity error that nobody let through.
+public struct Refusal: Error, Sendable {
+    public let findings: [Finding]
+}
+
+public struct CreateOptions: Sendable {
+    /// The registered kernel's name; nil for the only one.
+    public var kernel: String?
+    /// One line for people; nil for the commit's subject.
+    public var description: String?
+    /// Codes of findings to let through.
+    public var force: Set<String> = []
+    public var allowsOtherCompiler = false
+    /// Most translation units that a changed header may affect.
+    public var maximumUnits = 300
+    /// The folder with the sources of ksplice.ko.
+    public var kernelSources: String
+
+    public init(kernelSources: String) { self.kernelSources = kernelSources }
+}
+
+public struct CreateOutcome: Sendable {
+    public let stored: StoredUpdate
+    public let manifest: Manifest
+    public let findings: [Finding]
+    /// Whether an equal update was there already, so that nothing had to be done.
+    public let existed: Bool
+    /// Functions proven against the kernel's image; nil where no image is at hand.
+    public let proof: Proof?
+}
+
+public struct Creator: Sendable {
+    let repository: Repository
+    let options: CreateOptions
+    let progress: @Sendable (String) -> Void
+
+    public init(repository: Repository, options: CreateOptions, progress: @escaping @Sendable (String) -> Void) {
+        self.repository = repository
+        self.options = options
+        self.progress = progress
+    }
+
+    /// Makes and stores an update, or finds the equal one that is stored already.
+    public func create(_ source: ChangeSource) async throws -> CreateOutcome {
+        let registry = KernelRegistry(repository)
+        let summary = try await registry.summary(options.kernel)
+        let preTree = try repository.tree(of: summary.sourceCommit)
+        let change: Change
+        switch source {
+        case .revision(let name): change = try await repository.change(name)
+        case .patch(let name, let content):
+            change = try await repository.change(patch: content, name: name, tree: preTree)
+        }
+        let postTree = try repository.postTree(change, preTree: preTree)
+        guard postTree != preTree else {
+            throw Failure("the change is in the kernel's source already", status: .noChange)
+        }
+        if let outcome = try await existing(summary, change, preTree, postTree) { return outcome }
+        let job = CreateJob(
+            creator: self, kernel: try await registry.descriptor(summary), change: change, preTree: preTree,
+            postTree: postTree, workspace: Workspace(root: registry.workspaceRoot(summary.identity)))
+        return try await job.run()
+    }
+
+    private func existing(
+        _ kernel: KernelSummary, _ change: Change, _ preTree: String, _ postTree: String
+    ) async throws -> CreateOutcome? {
+        let store = UpdateStore(repository)
+        for stored in try await store.find(kernel: kernel.identity, preTree: preTree, postTree: postTree) {
+            let manifest = try await store.manifest(stored)
+            guard manifest.commits == change.commits,
+                manifest.description == options.description ?? change.description,
+                Set(manifest.forced).isSubset(of: options.force)
+            else { continue }
+            return CreateOutcome(stored: stored, manifest: manifest, findings: [], existed: true, proof: nil)
+        }
+        return nil
+    }
+}
+
+/// One run of create, past the question whether there is anything to do.
+struct CreateJob {
+    let creator: Creator
+    let kernel: KernelDescriptor
+    let change: Change
+    let preTree: String
+    let postTree: String
+    let workspace: Workspace
+
+    private var repository: Repository { creator.repository }
+    private var options: CreateOptions { creator.options }
+
+    func run() async throws -> CreateOutcome {
+        let changed = try repository.changedFiles(pre: preTree, post: postTree)
+        var affected = AffectedFiles(changed, architecture: Workspace.sourceArchitecture(kernel.identity.arch))
+        try refuse(affected.findings)
+        guard !affected.sources.isEmpty || !affected.headers.isEmpty else {
+            throw Failure("the change touches no code of the kernel", status: .noChange)
+        }
+        let toolchain = try await Toolchain.find(kernel.identity.compiler, allowOther: options.allowsOtherCompiler)
+        let configuration = Workspace.Configuration(
+            config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch, toolchain: toolchain,
+            configCheck: Self.configDrift)
+        let lock = try workspace.lock { creator.progress("waiting for another git-ksplice in this workspace") }
+        defer { _ = lock }
+        try await workspace.checkOut(tree: preTree) { folder, index in
+            creator.progress("writing the kernel's source (once)")
+            try await repository.exportTree(preTree, to: folder, index: index)
+        }
+        try await workspace.prepare(configuration, progress: creator.progress)
+        if !affected.headers.isEmpty {
+            affected.sources = try await withHeaderUsers(affected, changed)
+        }
+        let compiler = Compiler(workspace: workspace, configuration: configuration)
+        let (units, notBuilt) = try await compiler.units(for: affected.sources)
+        guard !units.isEmpty else {
+            let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
+            throw Failure(
+                "this kernel's config builds none of the changed files: \(names)", status: .noChange,
+                hint: "the running kernel does not contain this code; there is nothing to update")
+        }
+        let pairs = try await compile(units, compiler, changed)
+        let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
+        let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
+        let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
+        return try await finish(pairs, builder, parts, affected.findings, toolchain)
+    }
+
+    private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
+        do {
+            return ConfigFile.differences(from: try ConfigFile(before), to: try ConfigFile(after)).map(\.description)
+        } catch {
+            return ["\(error)"]
+        }
+    }
+
+    /// Throws where a finding is an error that its author did not let through.
+    private func refuse(_ findings: [Finding]) throws {
+        if findings.contains(where: { $0.severity == .error && !options.force.contains($0.code) }) {
+            throw Refusal(findings: findings)
+        }
+    }
+
+    private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws -> [String] {
+        creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
+        let users = try await AffectedFiles.users(of: affected.headers, in: workspace.source)
+        let all = Set(affected.sources + users).sorted().filter { path in
+            !path.hasPrefix("arch/")
+                || path.hasPrefix("arch/\(Workspace.sourceArchitecture(kernel.identity.arch))/")
+        }.filter { !$0.hasPrefix("tools/") && !$0.hasPrefix("samples/") && !$0.hasPrefix("scripts/") }
+        guard all.count <= options.maximumUnits else {
+            throw Refusal(findings: [
+                Finding(
+                    "too-many-units", .error, file: affected.headers[0],
+                    "\(all.count) source files may include the changed header(s): \(affected.headers.joined(separator: ", "))",
+                    advice: "move the change into the .c files that need it, or raise --max-units")
+            ])
+        }
+        return all
+    }
+
+    // MARK: - Pre and post
+
+    private struct Pair: Sendable {
+        var unit: TranslationUnit
+        var pre: String
+        var post: String
+    }
+
+    /// Compiles the units whose preprocessed text differs.
+    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ changed: [ChangedFile]) async throws -> [Pair] {
+        creator.progress("compiling \(units.count) file(s) before and after the change")
+        let pre = try await compiler.preprocess(units, label: "pre")
+        let post = try await workspace.withFiles(try postFiles(changed)) {
+            try await compiler.preprocess(units, label: "post")
+        }
+        let different = units.indices.filter { pre[$0].codeDigest != post[$0].codeDigest }
+        guard !different.isEmpty else {
+            throw Failure(
+                "the change does not change any code: only comments, blank lines, or parts that this config leaves out",
+                status: .noChange)
+        }
+        let objects = try await compiler.compile(different.flatMap { [pre[$0], post[$0]] })
+        return different.enumerated().map { position, index in
+            Pair(unit: units[index], pre: objects[2 * position], post: objects[2 * position + 1])
+        }
+    }
+
+    /// The post content of all changed C files, with line markers.
+    private func postFiles(_ changed: [ChangedFile]) throws -> [String: [UInt8]?] {
+        var files: [String: [UInt8]?] = [:]
+        for file in changed where file.path.hasSuffix(".c") || file.path.hasSuffix(".h") {
+            guard file.status != .deleted, let content = try repository.blob(file.path, tree: postTree) else {
+                files.updateValue(nil, forKey: file.path)
+                continue
+            }
+            let isModified = file.status == .modified
+            let hunks = isModified ? try repository.hunks(file.path, pre: preTree, post: postTree) : []
+            files.updateValue(addLineMarkers(content, hunks: hunks), forKey: file.path)
+        }
+        return files
+    }
+
+    // MARK: - The update
+
+    private func finish(
+        _ pairs: [Pair], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts, _ known: [Finding], _ toolchain: Toolchain
+    ) async throws -> CreateOutcome {
+        let compared = try await inParallel(pairs) { pair in
+            try UnitDifference.compare(
+                path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post, tables: parts.tables)
+        }
+        let findings = known + compared.flatMap(\.findings)
+        try refuse(findings)
+        let kept = compared.indices.filter { !compared[$0].isEmpty }
+        guard !kept.isEmpty else {
+            throw Failure("the change does not change any function's code", status: .noChange)
+        }
+        let differences = kept.map { compared[$0] }
+        creator.progress("building the update module")
+        let exports = ExportIndex(kernel)
+        let assembler = Assembler(
+            builder: builder, isExported: exports.isExported, exportingModule: exports.module, workFolder: workspace.root + "/work")
+        let assembly = try await assembler.assemble(differences, objtool: kept.map { pairs[$0].unit.command.objtool })
+        let manifest = makeManifest(assembly, parts, findings)
+        var files: [String: [UInt8]] = [
+            Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
+            Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
+            Update.Path.findings: Array(findings.map { $0.json.text + "\n" }.joined().utf8),
+        ]
+        for (unit, difference) in zip(assembly.units, differences) { files[unit.object] = difference.preObjectBytes }
+        let update = Update(manifest: manifest, files: files)
+        let proof = try await EarlyProof(kernel: kernel, imported: assembly.imported).run(update, progress: creator.progress)
+        let stored = try await UpdateStore(repository).store(update)
+        return CreateOutcome(stored: stored, manifest: update.manifest, findings: findings, existed: false, proof: proof)
+    }
+
+    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding]) -> Manifest {
+        var manifest = Manifest(
+            kernel: kernel.identity, sourceCommit: kernel.sourceCommit, preTree: preTree, postTree: postTree)
+        manifest.commits = change.commits
+        manifest.description = options.description ?? change.description
+        manifest.isResident = assembly.isResident
+        manifest.forced = Set(findings.filter { $0.severity == .error }.map(\.code)).sorted()
+        manifest.tables = parts.tables
+        manifest.units = assembly.units
+        manifest.replacements = assembly.replacements
+        manifest.references = assembly.references
+        manifest.modules = assembly.modules
+        return manifest
+    }
+}
+
+/// What the kernel exports, for the choice between the module loader and our own resolution.
+struct ExportIndex: Sendable {
+    private let image: Set<String>
+    private let modules: [String: String]
+
+    init(_ kernel: KernelDescriptor) {
+        var image = Set<String>()
+        var modules: [String: String] = [:]
+        for export in kernel.exports {
+            if export.object != "vmlinux" {
+                modules[export.name] = export.object.lastPathComponent.replacing("-", with: "_")
+            } else if export.namespace.isEmpty {
+                image.insert(export.name)
+            }
+        }
+        if kernel.exports.isEmpty {
+            let prefix = "__ksymtab_"
+            for symbol in kernel.symbols.all where symbol.name.hasPrefix(prefix) && symbol.module == nil {
+                image.insert(String(symbol.name.dropFirst(prefix.count)))
+            }
+        }
+        self.image = image
+        self.modules = modules
+    }
+
+    func isExported(_ name: String) -> Bool { image.contains(name) }
+    func module(_ name: String) -> String? { modules[name] }
+}
