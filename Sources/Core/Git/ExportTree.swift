@@ -20,7 +20,11 @@ extension Repository {
         let (directory, index) = try (Files.absolute(directory), Files.absolute(index.directoryPart) + "/" + index.lastPathComponent)
         let guardFile = open(index + ".guard", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard guardFile >= 0 else { throw Failure.system("create", index + ".guard", errno: errno) }
-        defer { close(guardFile) }
+        defer {
+            // Not by closing alone: a program that this process starts just now has the file open until it runs.
+            flock(guardFile, LOCK_UN)
+            close(guardFile)
+        }
         guard flock(guardFile, LOCK_EX | LOCK_NB) == 0 else {
             throw Failure("another process is writing '\(directory)'", status: .busy, hint: "try again when it has ended")
         }
