@@ -39,8 +39,8 @@ struct KallsymsTables {
             if findTokens(digits: hit) && findNames() { return }
         }
         throw Failure(
-            "no symbol tables in the kernel image '\(name)'",
-            hint: "the kernel was built without CONFIG_KALLSYMS; give its System.map as well")
+            "no symbol tables in the kernel image '\(name)': it was built without CONFIG_KALLSYMS, or they have an unknown form",
+            hint: KernelImage.hintForSystemMap)
     }
 
     private func align(_ offset: Int) -> Int { (offset + word - 1) / word * word }
@@ -210,6 +210,9 @@ extension KallsymsTables {
 }
 
 extension KernelImage {
+    /// The way out where the tables cannot be read. The importer knows the case by it.
+    static let hintForSystemMap = "give the kernel's System.map as well"
+
     /// The symbols in the image's own compressed tables, at their link addresses.
     ///
     /// Fails where there are none (`CONFIG_KALLSYMS` is off), and where their addresses contradict the image.
@@ -218,7 +221,7 @@ extension KernelImage {
         guard let addresses = tables.decodeAddresses(contains, addressOf: address(ofFileOffset:)) else {
             throw Failure(
                 "cannot read the symbol tables of the kernel image '\(name)': the addresses have an unknown form",
-                hint: "give the kernel's System.map as well")
+                hint: Self.hintForSystemMap)
         }
         let symbols = KernelSymbols(
             zip(tables.decodeNames(), addresses).map { KernelSymbol(address: $1, kind: $0.kind, name: $0.name) })

@@ -73,7 +73,7 @@ private struct ExportTable {
         var names: [UInt64] = []
         var namespaces: [UInt64] = []
         for index in 0..<count {
-            names.append(address(index * entrySize + (is64Bit || entrySize == 12 ? 4 : 4)) ?? 0)
+            names.append(address(index * entrySize + 4) ?? 0)
             namespaces.append(entrySize >= 12 ? address(index * entrySize + 8) ?? 0 : 0)
         }
         let texts = try TextWindow(memory, names + namespaces.filter { $0 != 0 })
@@ -119,7 +119,12 @@ private struct TextWindow {
             return
         }
         start = low
-        bytes = (try? memory.read(at: low, count: Int(high - low) + longestName)) ?? []
+        do {
+            bytes = try memory.read(at: low, count: Int(high - low) + longestName)
+        } catch {
+            // The window reaches beyond what is mapped: each string is then read on its own.
+            bytes = []
+        }
     }
 
     func string(at address: UInt64) throws -> String? {

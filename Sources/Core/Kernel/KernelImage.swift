@@ -40,7 +40,7 @@ public struct KernelImage: Sendable {
 
     /// The link address of a byte of the file; nil where it is not loaded.
     public func address(ofFileOffset offset: Int) -> UInt64? {
-        segments.first { $0.file.contains(offset) }.map { $0.address + UInt64(offset - $0.file.lowerBound) }
+        segments.first { $0.file.contains(offset) }.map { $0.address &+ UInt64(offset - $0.file.lowerBound) }
     }
 }
 

@@ -180,8 +180,12 @@ struct KernelMerger {
             return fromMap?.value ?? KernelSymbols([])
         }
         guard let fromMap else { return try image.content.symbols() }
-        // A kernel without kallsyms has nothing to compare with.
-        if let own = try? image.content.symbols() { try compare(fromMap, with: own, of: image) }
+        do {
+            try compare(fromMap, with: try image.content.symbols(), of: image)
+        } catch let failure as Failure where failure.hints == [KernelImage.hintForSystemMap] {
+            // A kernel without tables that can be read: a System.map is the way out, and there is one.
+            ignored.append("'\(fromMap.path)' was not compared with the image: \(failure.message)")
+        }
         return fromMap.value
     }
 

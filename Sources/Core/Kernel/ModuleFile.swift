@@ -1,4 +1,4 @@
-// Module files as distributions install them: plain or compressed, named with blanks or dashes as the tree has them.
+// Module files as distributions install them: plain or compressed, in folders that follow those of the source tree.
 
 public enum ModuleFile {
     /// The programs that undo each compression, by the end of the file's name.

@@ -90,10 +90,11 @@ private struct SymbolTextParser {
         guard end > start else { return nil }
         var symbol = KernelSymbol(address: address, kind: kind, name: text(start..<end))
         if end == line.upperBound { return symbol }
-        let label = end + 2..<line.upperBound - 1
+        // `\t[m]` is the shortest.
         guard line.upperBound - end > 3, bytes[end] == UInt8(ascii: "\t"), bytes[end + 1] == UInt8(ascii: "["),
-            bytes[label.upperBound] == UInt8(ascii: "]")
+            bytes[line.upperBound - 1] == UInt8(ascii: "]")
         else { return nil }
+        let label = end + 2..<line.upperBound - 1
         if let last = module, bytes[last.bytes].elementsEqual(bytes[label]) {
             symbol.module = last.name
         } else {
