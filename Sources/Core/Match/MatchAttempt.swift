@@ -1,0 +1,107 @@
+// One function against one candidate address: first as bytes, then instruction by instruction, then, where an update
+// has redirected it, at the place that the redirect leads to.
+
+struct MatchAttempt {
+    let state: MatchState
+    let span: Span
+    let entry: UInt64
+
+    enum Outcome {
+        case found(MatchTask.Found)
+        case missed(MatchTask.Missed)
+    }
+
+    func run() -> Outcome {
+        let first = run(at: entry)
+        guard case .missed(let miss) = first, !state.environment.isImage else { return first }
+        guard let target = redirect(in: miss.run) else { return explained(miss) }
+        let name = state.symbols.describe(target)
+        // Updates of this project are modules of this name.
+        guard state.symbols.nearest(to: target)?.symbol.module?.hasPrefix("ksplice_") == true else {
+            var miss = miss
+            miss.mismatch.cause = .redirected
+            miss.mismatch.explanation = "the function is redirected to \(name)"
+            return .missed(miss)
+        }
+        let second = run(at: target)
+        if case .missed(var inner) = second {
+            inner.mismatch.explanation = "redirected to \(name), where \(inner.mismatch.explanation)"
+            return .missed(inner)
+        }
+        return second
+    }
+
+    private func run(at address: UInt64) -> Outcome {
+        let raw: [UInt8]
+        do { raw = try state.memory.read(at: address, count: span.size) } catch {
+            let mismatch = Mismatch(offset: 0, runOffset: 0, cause: .unreadable, explanation: "\(error)")
+            return .missed(.init(entry: entry, address: address, run: [], mismatch: mismatch))
+        }
+        var rigid = SpanComparison(
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true)
+        let reason: Mismatch
+        do {
+            try rigid.compare()
+            return .found(.init(entry: entry, address: address, match: rigid.match))
+        } catch { reason = error }
+        // Only different code can be a matter of layout, and only behind the point up to which both agree.
+        if reason.cause == .unsupported || reason.cause == .unreadable {
+            return .missed(.init(entry: entry, address: address, run: raw, mismatch: reason))
+        }
+        var walk = SpanComparison(
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: false)
+        do {
+            try walk.walk()
+            return .found(.init(entry: entry, address: address, match: walk.match))
+        } catch {
+            let better = error.offset > reason.offset ? error : reason
+            return .missed(.init(entry: entry, address: address, run: raw, mismatch: better))
+        }
+    }
+
+    /// Where a redirect may stand in the pre function: behind `endbr64` and the fentry site.
+    static func entrySite(of span: Span) -> (offset: Int, hasFentry: Bool) {
+        var offset = 0
+        var hasFentry = false
+        for site in span.code.sites.sites(in: span.start..<span.start + 16, of: span.section)
+        where site.offset == span.start + offset {
+            switch site.kind {
+            case .endbr: offset += site.length
+            case .fentry:
+                offset += site.length
+                hasFentry = true
+            default: return (offset, hasFentry)
+            }
+        }
+        return (offset, hasFentry)
+    }
+
+    /// The target of a jump out of the function that stands where redirects stand and is not in the pre code.
+    private func redirect(in run: [UInt8]) -> UInt64? {
+        let site = Self.entrySite(of: span).offset
+        guard let branch = X86Branch(run, at: site), branch.kind == .jump, branch.width == 4,
+            X86Branch(span.bytes, at: span.start + site)?.kind != .jump
+        else { return nil }
+        let target = entry &+ UInt64(site + branch.length) &+ UInt64(bitPattern: branch.displacement)
+        guard target &- entry >= UInt64(span.size) else { return nil }
+        return target
+    }
+
+    /// Recognises what probes leave behind.
+    private func explained(_ miss: MatchTask.Missed) -> Outcome {
+        var miss = miss
+        let at = X86Instruction.covering(miss.mismatch.runOffset, of: miss.run, from: 0)?.start ?? miss.mismatch.runOffset
+        guard miss.run.indices.contains(at) else { return .missed(miss) }
+        if miss.run[at] == 0xcc && span.start + at < span.bytes.count && span.bytes[span.start + at] != 0xcc {
+            miss.mismatch.cause = .kprobe
+            miss.mismatch.explanation = "a breakpoint stands here: a kprobe or a debugger"
+        } else if let branch = X86Branch(miss.run, at: at), branch.kind == .jump, branch.width == 4 {
+            let target = miss.address &+ UInt64(at + branch.length) &+ UInt64(bitPattern: branch.displacement)
+            if let (symbol, _) = state.symbols.nearest(to: target), symbol.module == "__builtin__kprobes" {
+                miss.mismatch.cause = .kprobe
+                miss.mismatch.explanation = "an optimised kprobe stands here"
+            }
+        }
+        return .missed(miss)
+    }
+}

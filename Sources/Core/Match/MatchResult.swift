@@ -1,0 +1,158 @@
+// What run-pre matching takes and gives.
+
+/// A translation unit whose pre object is compared with the running kernel.
+public struct MatchUnit: Sendable {
+    /// The source file's path, for messages.
+    public var path: String
+    /// The module's name as `/proc/modules` has it; nil for the kernel image.
+    public var module: String?
+    /// The pre object, compiled with a section for each function and object, before objtool.
+    public var object: ObjectFile
+    /// Indices of symbols that must be found: for these "not present" is a failure.
+    public var required: Set<Int>
+
+    public init(path: String, module: String?, object: ObjectFile, required: Set<Int> = []) {
+        self.path = path
+        self.module = module
+        self.object = object
+        self.required = required
+    }
+}
+
+/// A function that was proven to be in memory.
+public struct MatchedFunction: Sendable {
+    /// Index into the symbols of the pre object.
+    public var symbolIndex: Int
+    public var name: String
+    /// The entry by which callers know the function: the value of its symbol.
+    public var entry: UInt64
+    /// Where the code that runs begins; differs from `entry` where an earlier update has redirected it.
+    public var address: UInt64
+    /// In memory, in bytes.
+    public var runSize: Int
+    /// Memory as it was read, `runSize` bytes.
+    public var bytes: [UInt8]
+    /// One byte for each of `bytes`: 0xff where it must stay, 0 where the kernel may rewrite it at run time.
+    public var mask: [UInt8]
+    /// Where a redirect may stand, from `address`: behind `endbr64` and the fentry site.
+    public var entrySite: Int
+    /// Whether an fentry site stands directly before `entrySite`.
+    public var hasFentry: Bool
+    /// Whether the fentry site calls a tracer now.
+    public var isTraced: Bool
+}
+
+/// Why a function did not match.
+public struct MatchFailure: Sendable, CustomStringConvertible {
+    public enum Cause: String, Sendable {
+        case differentCode = "different code"
+        case patchSite = "patch site"
+        case differentContent = "different constant"
+        case symbolConflict = "conflicting symbol"
+        case ambiguous = "ambiguous"
+        case notFound = "not found"
+        case unreadable = "unreadable memory"
+        case kprobe = "kprobe"
+        case redirected = "redirected"
+        case livePatched = "patched by another system"
+        case unsupported = "not understood"
+    }
+
+    /// Index into the units.
+    public var unit: Int
+    public var function: String
+    /// From the start of the pre function, in bytes.
+    public var offset: Int
+    /// The instruction in the pre object at `offset`; empty where the failure is not at an instruction.
+    public var preText: String
+    public var runText: String
+    public var cause: Cause
+    /// One sentence.
+    public var explanation: String
+
+    public var description: String {
+        var text = "\(function)+\(hex(UInt64(max(offset, 0)))): \(cause.rawValue): \(explanation)"
+        if !preText.isEmpty || !runText.isEmpty { text += "\n    pre: \(preText)\n    run: \(runText)" }
+        return text
+    }
+}
+
+/// A function of a pre object that the kernel does not hold.
+public struct AbsentFunction: Sendable {
+    public var unit: Int
+    public var symbolIndex: Int
+    public var name: String
+    public var reason: String
+}
+
+/// What matching found, for all units.
+public struct MatchResult: Sendable {
+    public struct Statistics: Sendable {
+        /// Matched functions, and their bytes in memory.
+        public var functions = 0
+        public var bytes = 0
+        public var nanoseconds: UInt64 = 0
+        /// Functions that matched only instruction by instruction.
+        public var walked = 0
+    }
+
+    /// By unit, in the order of the symbol table.
+    public var functions: [[MatchedFunction]]
+    /// By unit: the values of symbols of the pre object, by symbol index.
+    public var values: [[Int: UInt64]]
+    public var failures: [MatchFailure]
+    public var notPresent: [AbsentFunction]
+    public var statistics: Statistics
+    let units: [MatchUnit]
+    let symbols: KernelSymbols
+
+    /// The matched function of a symbol.
+    public func function(unit: Int, symbolIndex: Int) -> MatchedFunction? {
+        guard functions.indices.contains(unit) else { return nil }
+        return functions[unit].first { $0.symbolIndex == symbolIndex }
+    }
+}
+
+/// Where a name leads.
+public struct ResolvedSymbol: Sendable, Equatable {
+    public var address: UInt64
+    /// The module that holds it; nil for the kernel image, and for a value that matching learned.
+    public var module: String?
+}
+
+extension MatchResult {
+    /// The address of a name for code of a unit: what matching learned for it, else what the unit's own module has
+    /// under this name, else the kernel image, else the one module that has it. Fails where there is none or several.
+    public func resolve(_ name: String, unit: Int) throws -> ResolvedSymbol {
+        guard units.indices.contains(unit) else { throw Failure("there is no unit \(unit)") }
+        let symbols = units[unit].object.symbols
+        let learned = Set(
+            symbols.indices.filter { symbols[$0].name == name && !symbols[$0].isSectionSymbol }
+                .compactMap { values[unit][$0] })
+        if learned.count == 1, let address = learned.first { return ResolvedSymbol(address: address, module: nil) }
+        if learned.count > 1 { throw ambiguous(name, unit, learned.sorted()) }
+        if let module = units[unit].module, let found = try one(name, unit, in: module) { return found }
+        if let found = try one(name, unit, in: nil) { return found }
+        let others = self.symbols.named(name)
+        let places = Set(others.map(\.address))
+        if places.count > 1 { throw ambiguous(name, unit, places.sorted()) }
+        guard let only = others.first else {
+            throw Failure(
+                "symbol '\(name)' of \(units[unit].path) is not in the kernel", status: .verificationRefused,
+                hint: "it may be in a module that is not loaded")
+        }
+        return ResolvedSymbol(address: only.address, module: only.module)
+    }
+
+    private func one(_ name: String, _ unit: Int, in module: String?) throws -> ResolvedSymbol? {
+        let places = Set(symbols.named(name, in: module).map(\.address))
+        if places.count > 1 { throw ambiguous(name, unit, places.sorted()) }
+        return places.first.map { ResolvedSymbol(address: $0, module: module) }
+    }
+
+    private func ambiguous(_ name: String, _ unit: Int, _ places: [UInt64]) -> Failure {
+        Failure(
+            "symbol '\(name)' of \(units[unit].path) is ambiguous: "
+                + places.map { hex($0) }.joined(separator: ", "), status: .verificationRefused)
+    }
+}

@@ -1,0 +1,210 @@
+// Run-pre matching: proving that pre objects are the code that runs, and learning from it where every symbol that
+// they refer to really is.
+//
+// First every function whose name has one candidate address is compared; what matches gives values for the symbols
+// that it refers to. Then those with several candidates, of which exactly one must agree with what is known, until
+// nothing new is learned. Nothing is decided by likeness: a function that could be in two places is a failure.
+
+import Glibc
+
+/// Compares the pre objects of translation units with a kernel's memory.
+public struct Matcher {
+    private let units: [MatchUnit]
+    private let symbols: KernelSymbols
+    private let state: MatchState
+    private var tasks: [MatchTask] = []
+
+    /// - Parameters:
+    ///   - tables: entry sizes of the table sections in bytes, by section name.
+    ///   - symbols: kallsyms at the addresses of `memory`.
+    ///   - isImage: whether `memory` is an image that has not booted.
+    ///
+    /// Fails on objects of another machine, on tables that are not understood and on an empty symbol table. What
+    /// does not match is no failure of this kind: see `MatchResult.failures`.
+    public init(
+        units: [MatchUnit], tables: [String: Int], memory: any KernelMemory, symbols: KernelSymbols, isImage: Bool
+    ) throws {
+        guard !symbols.isEmpty else { throw Failure("the kernel's symbol table is empty") }
+        self.units = units
+        self.symbols = symbols
+        let space = MatchSpace(units: units, symbols: symbols)
+        state = MatchState(
+            memory: memory, symbols: symbols, space: space,
+            environment: .init(reading: memory, symbols: symbols, isImage: isImage))
+        for (index, unit) in units.enumerated() {
+            guard unit.object.machine == 62, unit.object.is64Bit else {
+                throw Failure("the pre object of \(unit.path) is not for x86-64")
+            }
+            do {
+                let sites = try PatchSites(of: unit.object, tables: tables)
+                add(UnitCode(index: index, unit: unit, sites: sites, space: space))
+            } catch let failure as Failure {
+                throw Failure("the pre object of \(unit.path): \(failure.message)", hints: failure.hints)
+            }
+        }
+    }
+
+    private mutating func add(_ code: UnitCode) {
+        for (index, symbol) in code.object.symbols.enumerated() where symbol.isFunction && symbol.isDefinedInSection {
+            let section = code.object.sections[symbol.section]
+            guard section.isAllocated, section.isExecutable, Self.isResident(section.name) else { continue }
+            let start = Int(truncatingIfNeeded: symbol.value)
+            var size = Int(truncatingIfNeeded: symbol.size)
+            if size == 0 {
+                let next = code.space.places[code.index][symbol.section].first { $0.offset > start }
+                size = (next?.offset ?? section.contents.count) - start
+            }
+            guard start >= 0, size > 0, size <= section.contents.count - start else { continue }
+            let span = Span(code: code, symbolIndex: index, section: symbol.section, start: start, size: size)
+            let found = symbols.named(symbol.name, in: code.unit.module).filter(\.isCode).map(\.address)
+            tasks.append(MatchTask(span: span, candidates: Array(Set(found)).sorted()))
+        }
+    }
+
+    /// Whether a section's code stays in memory after boot.
+    static func isResident(_ name: String) -> Bool {
+        let gone = [".init", ".exit", ".meminit", ".memexit", ".cpuinit", ".cpuexit", ".devinit", ".devexit",
+            ".discard", ".altinstr", ".head.text"]
+        return !gone.contains { name.hasPrefix($0) }
+    }
+
+    /// Matches all units.
+    public mutating func match() -> MatchResult {
+        let begin = now()
+        for index in tasks.indices where tasks[index].candidates.count == 1 { attempt(index) }
+        var progress = true
+        while progress {
+            progress = false
+            for index in tasks.indices where tasks[index].isOpen {
+                attempt(index)
+                if !tasks[index].isOpen { progress = true }
+            }
+        }
+        settleInside()
+        var result = MatchReport(units: units, symbols: symbols, state: state, tasks: tasks).result()
+        result.statistics.nanoseconds = now() - begin
+        return result
+    }
+
+    private func now() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
+    /// Compares a function with its candidates; takes over what exactly one of them proves.
+    private mutating func attempt(_ index: Int) {
+        let task = tasks[index]
+        let candidates = state.learned[task.span.key].map { [$0] } ?? task.candidates
+        var found: [MatchTask.Found] = []
+        var furthest: MatchTask.Missed?
+        for entry in candidates {
+            let outcome = MatchAttempt(state: state, span: task.span, entry: entry).run()
+            switch outcome {
+            case .found(let match): found.append(match)
+            case .missed(let miss):
+                if furthest == nil || miss.mismatch.offset > furthest!.mismatch.offset { furthest = miss }
+            }
+        }
+        if found.count == 1 {
+            tasks[index].outcome = .found(found[0])
+            state.learn(found[0].match.facts, from: task.span.name)
+        } else if found.isEmpty, let furthest {
+            tasks[index].outcome = .missed(furthest)
+        } else {
+            tasks[index].consistent = found.map(\.entry)
+        }
+    }
+
+    /// Checks references into the bodies of other functions against where those bodies turned out to be.
+    private mutating func settleInside() {
+        var bodies: [Int: MatchTask.Found] = [:]
+        for task in tasks { if case .found(let found) = task.outcome { bodies[task.span.key] = found } }
+        for index in tasks.indices {
+            guard case .found(let found) = tasks[index].outcome else { continue }
+            for fact in found.match.inside {
+                let reason: String?
+                if let body = bodies[fact.key] {
+                    let delta = body.match.map.map { $0[fact.delta] } ?? fact.delta
+                    let agrees = delta.map { body.address &+ UInt64($0) == fact.address } ?? false
+                    reason = agrees
+                        ? nil : "a reference into '\(state.space.title(fact.key))' leads to \(symbols.describe(fact.address))"
+                } else {
+                    reason = state.objection(fact.key, fact.address &- UInt64(fact.delta))
+                }
+                guard let reason else { continue }
+                let mismatch = Mismatch(
+                    offset: fact.offset, runOffset: fact.offset, cause: .symbolConflict, explanation: reason)
+                tasks[index].outcome = .missed(
+                    .init(entry: found.entry, address: found.address, run: found.match.run, mismatch: mismatch))
+                break
+            }
+        }
+    }
+}
+
+/// One function on its way to a match.
+struct MatchTask {
+    struct Found {
+        var entry: UInt64
+        var address: UInt64
+        var match: SpanMatch
+    }
+
+    struct Missed {
+        var entry: UInt64
+        var address: UInt64
+        var run: [UInt8]
+        var mismatch: Mismatch
+    }
+
+    enum Outcome {
+        case open
+        case found(Found)
+        case missed(Missed)
+    }
+
+    let span: Span
+    /// Addresses that kallsyms gives for the name.
+    let candidates: [UInt64]
+    /// Candidates that all agree with what is known.
+    var consistent: [UInt64] = []
+    var outcome = Outcome.open
+
+    init(span: Span, candidates: [UInt64]) {
+        self.span = span
+        self.candidates = candidates
+    }
+
+    var isOpen: Bool { if case .open = outcome { true } else { false } }
+}
+
+extension PatchEnvironment {
+    /// Reads what patch sites depend on from a kernel's memory.
+    init(reading memory: any KernelMemory, symbols: KernelSymbols, isImage: Bool) {
+        let reader = MemoryBox(memory: memory)
+        let thunks = [
+            "__x86_return_thunk", "retbleed_return_thunk", "srso_return_thunk", "srso_alias_return_thunk",
+            "its_return_thunk", "call_depth_return_thunk",
+        ].compactMap { symbols.unique($0) }
+        let operations = symbols.unique("pv_ops")
+        self.init(
+            isImage: isImage, returnThunks: thunks,
+            operation: { slot in operations.flatMap { reader.pointer(at: $0 &+ UInt64(slot)) } },
+            staticCall: { name in
+                let keys = Set(symbols.named("__SCK__" + name).map(\.address))
+                return keys.count == 1 ? keys.first.flatMap { reader.pointer(at: $0) } : nil
+            },
+            function: { symbols.unique($0) })
+    }
+}
+
+/// Memory for the closures above. They are called where matching runs, one at a time.
+private final class MemoryBox: @unchecked Sendable {
+    private let memory: any KernelMemory
+    init(memory: any KernelMemory) { self.memory = memory }
+
+    func pointer(at address: UInt64) -> UInt64? {
+        do { return try memory.read(at: address, count: 8).load(UInt64.self, at: 0) } catch { return nil }
+    }
+}
