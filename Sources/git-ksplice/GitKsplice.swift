@@ -1,6 +1,64 @@
+// The commands: arguments, printing and exit statuses; what they do is in Core.
+
 import ArgumentParser
+import Core
+import Glibc
 
 @main
 struct GitKsplice: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "git-ksplice")
+    static let configuration = CommandConfiguration(
+        commandName: "git-ksplice",
+        usage: "git ksplice <command> [<options>]",
+        discussion: "Change a running Linux kernel without a reboot.\n\nSee 'git ksplice <command> -h' for the options of a command.",
+        version: "0.1.0",
+        subcommands: [
+            Init.self, KernelCommand.self, Create.self, List.self, Show.self, Export.self, Check.self, Apply.self,
+            Undo.self, Status.self, Test.self,
+        ],
+        helpNames: [.long, .short])
+
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            Glibc.exit(report(error))
+        }
+    }
+
+    /// Prints an error in git's style. Returns the exit status.
+    private static func report(_ error: any Error) -> Int32 {
+        switch error {
+        case let failure as Failure:
+            Talk.fatal(failure)
+            return failure.status.rawValue
+        case let refusal as Refusal:
+            for finding in refusal.findings { Talk.line(finding.text) }
+            let codes = Set(refusal.findings.filter { $0.severity == .error }.map(\.code)).sorted()
+            Talk.fatal(
+                Failure(
+                    "the change cannot be made to a running kernel",
+                    hint: "to let a finding through, after thinking: " + codes.map { "--force \($0)" }.joined(separator: " ")))
+            return ExitStatus.cannotBePatched.rawValue
+        case let status as ExitCode:
+            return status.rawValue
+        default:
+            return reportUsage(error)
+        }
+    }
+
+    /// Help goes to standard output and wrong usage to standard error; both end with 129 as in git, but for `--help`.
+    private static func reportUsage(_ error: any Error) -> Int32 {
+        let text = fullMessage(for: error)
+        if exitCode(for: error).isSuccess {
+            print(text)
+            return CommandLine.arguments.contains("-h") ? ExitStatus.usage.rawValue : 0
+        }
+        Talk.line(text)
+        return ExitStatus.usage.rawValue
+    }
 }

@@ -5,8 +5,6 @@
 // ksplice.ko, the glue of update modules and the sizes of table entries depend on the kernel alone; they are built once
 // and kept in the workspace.
 
-/// Stands for the module's name until the update's identity is known; the loader writes the real one over it.
-public let moduleNamePlaceholder = "ksplice_000000000000"
 
 public struct ModuleBuilder: Sendable {
     let workspace: Workspace
@@ -64,8 +62,8 @@ public struct ModuleBuilder: Sendable {
             (source: "\(kernelSources)/\($0)", object: "\(folder)/k-\($0.dropLast(2)).o", module: "ksplice")
         }
         let parts = jobs.map(\.object)
-        jobs.append(("\(kernelSources)/\(Self.glueSource)", "\(folder)/glue.o", moduleNamePlaceholder))
-        jobs.append((folder + "/module.c", folder + "/module.o", moduleNamePlaceholder))
+        jobs.append(("\(kernelSources)/\(Self.glueSource)", "\(folder)/glue.o", ModuleResolver.placeholderName))
+        jobs.append((folder + "/module.c", folder + "/module.o", ModuleResolver.placeholderName))
         jobs.append((folder + "/module.c", folder + "/k-module.o", "ksplice"))
         jobs.append((folder + "/sizes.c", folder + "/sizes.o", "ksplice"))
         _ = try await inParallel(jobs) { job in

@@ -89,7 +89,7 @@ struct Comparison {
         return nil
     }
 
-    private func firstDifferentByte(_ x: Span, _ y: Span, _ left: [Relocation], _ right: [Relocation]) -> Int? {
+    private func firstDifferentByte(_ x: ObjectSpan, _ y: ObjectSpan, _ left: [Relocation], _ right: [Relocation]) -> Int? {
         var a = Array(pre.bytes(of: x))
         var b = Array(post.bytes(of: y))
         guard a.count == b.count else { return 0 }

@@ -3,7 +3,7 @@
 // `.init.text`, `.data..read_mostly`, ...) are divided by their symbols.
 
 /// A stretch of one section that is compared and shipped as one piece.
-struct Span: Sendable {
+struct ObjectSpan: Sendable {
     var section: Int
     var range: Range<Int>
     /// Names of symbols at its start, global ones first; empty for a stretch without a name.
@@ -43,7 +43,7 @@ final class ObjectSpans {
     let object: ObjectFile
     /// For messages.
     let path: String
-    private(set) var spans: [Span] = []
+    private(set) var spans: [ObjectSpan] = []
     /// The spans of each section, in order.
     private(set) var bySection: [[Int]]
     private(set) var roles: [SectionRole] = []
@@ -92,7 +92,7 @@ final class ObjectSpans {
             }
             bySection[index].append(spans.count)
             spans.append(
-                Span(
+                ObjectSpan(
                     section: index, range: range, names: sorted.map { object.symbols[$0].name }, symbol: sorted.first ?? 0,
                     role: role, isFunction: section.isExecutable && (role == .code || role == .initCode || role == .exitCode),
                     isGlobal: names.contains { !object.symbols[$0].isLocal },
@@ -133,11 +133,11 @@ final class ObjectSpans {
 
     // MARK: - References
 
-    func relocations(of span: Span) -> ArraySlice<Relocation> {
+    func relocations(of span: ObjectSpan) -> ArraySlice<Relocation> {
         object.sections[span.section].relocations(in: span.range)
     }
 
-    func bytes(of span: Span) -> ArraySlice<UInt8> {
+    func bytes(of span: ObjectSpan) -> ArraySlice<UInt8> {
         let section = object.sections[span.section]
         return section.hasContents ? section.contents[span.range] : []
     }

@@ -156,7 +156,7 @@ struct Shipper {
 
     /// `.text.f` goes to `.text` (the loader of Linux 6.1 applies `.smp_locks` only there), `.data.x` to `.data`;
     /// sections with a meaning of their own (`.noinstr.text`, `.data..read_mostly`) keep their names.
-    private func outName(_ name: String, _ span: Span) -> String {
+    private func outName(_ name: String, _ span: ObjectSpan) -> String {
         if span.isFunction { return name.hasPrefix(".noinstr") ? ".noinstr.text" : ".text" }
         for prefix in [".data", ".bss", ".rodata"] where name.hasPrefix(prefix + ".") && !name.hasPrefix(prefix + "..") {
             return prefix

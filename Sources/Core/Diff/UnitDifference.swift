@@ -107,7 +107,7 @@ public struct UnitDifference: Sendable {
     }
 
     /// A function's own size, without the padding behind it.
-    private static func size(_ span: Span, _ object: ObjectSpans) -> Int {
+    private static func size(_ span: ObjectSpan, _ object: ObjectSpans) -> Int {
         let size = Int(object.object.symbols[span.symbol].size)
         return size > 0 ? size : span.range.count
     }

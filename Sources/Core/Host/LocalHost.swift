@@ -4,7 +4,7 @@ import CShims
 import Glibc
 
 /// The machine that this program runs on.
-public final class LocalHost: Host {
+public final class LocalHost: Host, Sendable {
     /// Where applied and undone updates are written down.
     public static let journalPath = "/var/lib/git-ksplice/journal"
 

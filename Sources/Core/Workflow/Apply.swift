@@ -1,0 +1,233 @@
+// From an update to a changed kernel, on the host that runs it. Up to `load` nothing has been changed; from there on
+// ksplice.ko decides, and every refusal leaves the kernel as it was.
+
+/// What a dry run found out.
+public struct Readiness: Sendable {
+    public let statistics: MatchResult.Statistics
+    /// Names of functions that would be replaced.
+    public let functions: [String]
+    /// Functions that a tracer is attached to.
+    public let traced: [String]
+    /// Tasks whose stack holds one of the functions now: apply would be refused as busy.
+    public let inside: [String]
+    /// Things that apply would stumble over.
+    public let warnings: [String]
+}
+
+public struct ApplyReport: Sendable {
+    public let id: String
+    public let functions: [String]
+    public let statistics: MatchResult.Statistics
+    /// How long the machine stood still, in nanoseconds.
+    public let pause: Int
+    /// How often it was tried.
+    public let tries: Int
+}
+
+public struct Applier: Sendable {
+    let host: any Host & Sendable
+    let progress: @Sendable (String) -> Void
+    /// For tests: whether the kernel's identity is compared; run-pre matching still decides.
+    public var checksIdentity = true
+    /// Seconds to go on trying while tasks are inside the functions.
+    public var timeout = 30.0
+
+    public init(host: any Host & Sendable, progress: @escaping @Sendable (String) -> Void) {
+        self.host = host
+        self.progress = progress
+    }
+
+    /// Everything that can be known without loading anything.
+    public func check(_ update: Update) async throws -> Readiness {
+        let prepared = try await prepare(update)
+        let names = Set(update.manifest.replacements.map(\.symbol))
+        let inside = try await host.tasks().compactMap { task -> String? in
+            // The innermost frame of a task that is not running is where it left the CPU.
+            guard let frame = task.stack.first(where: { names.contains(String($0.prefix { $0 != "+" })) }) else { return nil }
+            return "\(task.name)[\(task.pid)] in \(frame)"
+        }
+        let traced = prepared.targets.filter { $0.function.isTraced }.map(\.function.name)
+        return Readiness(
+            statistics: prepared.result.statistics,
+            functions: update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol), traced: traced,
+            inside: inside, warnings: [])
+    }
+
+    /// Changes the running kernel.
+    public func apply(_ update: Update) async throws -> ApplyReport {
+        let sysfs = UpdateSysfs(host: host, id: update.id)
+        switch try await sysfs.state() {
+        case "applied":
+            throw Failure("update \(update.id.prefix(12)) is applied already", status: .no, hint: "git ksplice status")
+        case .some:
+            // Loaded and inert, from an earlier undo. Its addresses hold as long as it is loaded; ksplice.ko compares
+            // the code again.
+            let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
+            return try await finish(update, MatchResult.Statistics(), pause, tries)
+        case nil: break
+        }
+        let prepared = try await prepare(update)
+        try await loadCore(update, prepared)
+        let module = try prepared.module(update)
+        let name = Self.moduleName(update.id)
+        // ksplice.ko came after the symbols were read; its two functions are looked up now.
+        let resolved = try await resolve(module, prepared)
+        try await host.load(module: resolved, name: name, parameters: "")
+        do {
+            let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
+            return try await finish(update, prepared.result.statistics, pause, tries)
+        } catch {
+            try? await host.unload(module: name)
+            throw error
+        }
+    }
+
+    private func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int) async throws -> ApplyReport {
+        let functions = update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)
+        try await host.appendToJournal(
+            JSON.object([
+                ("v", .number(1)), ("event", .string("apply")), ("update", .string(update.id)),
+                ("description", .string(update.manifest.description)), ("commits", .strings(update.manifest.commits)),
+                ("functions", .strings(functions)), ("pause_ns", .number(pause)), ("tries", .number(tries)),
+            ]).text)
+        return ApplyReport(id: update.id, functions: functions, statistics: statistics, pause: pause, tries: tries)
+    }
+
+    /// The module's name: the identity's beginning, as long as the placeholder.
+    static func moduleName(_ id: String) -> String { "ksplice_" + id.prefix(12) }
+
+    // MARK: - Identity, matching
+
+    private func prepare(_ update: Update) async throws -> PreparedUpdate {
+        let running = try await host.identity()
+        if checksIdentity { try compare(update.manifest.kernel, running) }
+        progress("reading the kernel's symbols")
+        let symbols = try await host.symbols()
+        let loaded = Set(try await host.modules().map(\.name))
+        for module in update.manifest.modules where !loaded.contains(module) {
+            throw Failure(
+                "the update changes the module '\(module)', which is not loaded", status: .no, hint: "modprobe \(module)")
+        }
+        progress("matching the code that runs")
+        let plan = try MatchPlan(update)
+        let memory = try await host.memory(covering: [])
+        var matcher = try Matcher(
+            units: plan.units, tables: update.manifest.tables, memory: memory, symbols: symbols, isImage: false)
+        let result = matcher.match()
+        try MatchPlan.check(result, what: "the running kernel")
+        return try PreparedUpdate(update, result: result, symbols: symbols, memory: memory, running: running)
+    }
+
+    private func compare(_ wanted: KernelIdentity, _ running: KernelIdentity) throws {
+        let pairs = [
+            ("architecture", wanted.arch, running.arch), ("build-id", wanted.buildID, running.buildID),
+            ("release", wanted.release, running.release),
+        ]
+        for (what, a, b) in pairs where !a.isEmpty && a != b {
+            throw Failure(
+                "the update is for another kernel: \(what) is \(a), \(host.title) runs \(b) (\(running.release))",
+                status: .wrongKernel, hint: "git ksplice list shows the updates of a repository with their kernels")
+        }
+    }
+
+    // MARK: - Loading
+
+    private func loadCore(_ update: Update, _ prepared: PreparedUpdate) async throws {
+        if try await host.exists("/sys/kernel/ksplice/version") { return }
+        progress("loading ksplice.ko")
+        var module = try ModuleResolver(update.file(Update.Path.kernelModule), name: Update.Path.kernelModule)
+        try module.resolve { name in
+            if prepared.checksums[name] != nil { return nil }
+            let found = Set(prepared.symbols.named(name, in: nil).map(\.address))
+            guard found.count == 1, let address = found.first else {
+                throw Failure(
+                    found.isEmpty ? "the kernel has no '\(name)', which ksplice.ko needs" : "'\(name)' is ambiguous in this kernel",
+                    status: .verificationRefused)
+            }
+            return address
+        }
+        try module.setVersions(prepared.checksums)
+        try module.setRelease(prepared.running.release)
+        try await host.load(module: module.bytes, name: "ksplice", parameters: "")
+    }
+
+    private func resolve(_ module: ModuleResolver, _ prepared: PreparedUpdate) async throws -> [UInt8] {
+        let symbols = try await host.symbols()
+        var module = module
+        try module.resolve { name in
+            guard name == "ksplice_register" || name == "ksplice_unregister" else {
+                return try prepared.address(of: name)
+            }
+            guard let address = symbols.named(name, in: "ksplice").first?.address else {
+                throw Failure("ksplice.ko is loaded but has no '\(name)'")
+            }
+            return address
+        }
+        try module.setVersions(prepared.checksums)
+        return module.bytes
+    }
+}
+
+/// An update that is proven for the running kernel.
+struct PreparedUpdate {
+    struct Target {
+        var function: MatchedFunction
+        var isPart: Bool
+    }
+
+    let result: MatchResult
+    let symbols: KernelSymbols
+    let running: KernelIdentity
+    /// What the kernel exports, with checksums.
+    let checksums: [String: UInt32]
+    /// In the order of the manifest's replacements.
+    let targets: [Target]
+    private let addresses: [UInt64]
+
+    init(
+        _ update: Update, result: MatchResult, symbols: KernelSymbols, memory: any KernelMemory, running: KernelIdentity
+    ) throws {
+        self.result = result
+        self.symbols = symbols
+        self.running = running
+        let exports = try readExports(memory: memory, symbols: symbols)
+        checksums = Dictionary(
+            exports.filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }) { first, _ in first }
+        targets = try update.manifest.replacements.map { replacement in
+            guard let function = result.function(unit: replacement.unit, symbolIndex: replacement.preSymbol) else {
+                throw Failure("'\(replacement.symbol)' is not in the running kernel", status: .verificationRefused)
+            }
+            return Target(function: function, isPart: replacement.partOf != nil)
+        }
+        addresses = try update.manifest.references.map { reference in
+            if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] { return value }
+            return try result.resolve(reference.name, unit: reference.unit).address
+        }
+    }
+
+    /// Nil for what is left to the kernel's module loader.
+    func address(of name: String) throws -> UInt64? {
+        let prefix = "ksplice."
+        guard name.hasPrefix(prefix), let number = Int(name.dropFirst(prefix.count)) else {
+            guard checksums[name] != nil else {
+                throw Failure("the kernel does not export '\(name)'", status: .verificationRefused)
+            }
+            return nil
+        }
+        guard addresses.indices.contains(number) else {
+            throw Failure("the update module refers to a symbol that its manifest does not list", status: .verificationRefused)
+        }
+        return addresses[number]
+    }
+
+    /// The update module with its tables filled in.
+    func module(_ update: Update) throws -> ModuleResolver {
+        var module = try ModuleResolver(update.file(Update.Path.module), name: Update.Path.module)
+        try module.fillTables(
+            functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
+            parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, id: update.id)
+        try module.rename(to: Applier.moduleName(update.id))
+        try module.setRelease(running.release)
+        return module
+    }
+}

@@ -1,0 +1,109 @@
+// Reversing updates, and telling which are applied.
+
+/// An update that is loaded on a host.
+public struct LoadedUpdate: Sendable {
+    public let id: String
+    /// `loaded`, `applied`, `undone`.
+    public let state: String
+    public let functions: [String]
+    /// Nanoseconds that the machine stood still for the last change.
+    public let pause: Int
+    /// From the host's journal; empty where it knows nothing of it.
+    public let description: String
+
+    public var json: JSON {
+        .object([
+            ("update", .string(id)), ("state", .string(state)), ("functions", .strings(functions)), ("pause_ns", .number(pause)),
+            ("description", .string(description)),
+        ])
+    }
+}
+
+public struct UndoReport: Sendable {
+    public let id: String
+    public let pause: Int
+    public let tries: Int
+    /// Whether the update's module is gone, too. It stays, inert, where the kernel may still hold addresses in it.
+    public let unloaded: Bool
+}
+
+public struct HostUpdates: Sendable {
+    let host: any Host & Sendable
+    public var timeout = 30.0
+
+    public init(host: any Host & Sendable) { self.host = host }
+
+    /// All loaded updates, in the order of loading.
+    public func all() async throws -> [LoadedUpdate] {
+        let descriptions = try await journalDescriptions()
+        let order = try await host.modules().map(\.name).reversed().enumerated()
+        let position = Dictionary(order.map { ($0.element, $0.offset) }) { first, _ in first }
+        var updates: [LoadedUpdate] = []
+        for id in try await UpdateSysfs.loaded(host) {
+            let sysfs = UpdateSysfs(host: host, id: id)
+            guard let state = try await sysfs.state() else { continue }
+            updates.append(
+                LoadedUpdate(
+                    id: id, state: state, functions: try await sysfs.functions(), pause: try await sysfs.number("pause_ns"),
+                    description: descriptions[id] ?? ""))
+        }
+        return updates.sorted { (position[Applier.moduleName($0.id)] ?? 0) < (position[Applier.moduleName($1.id)] ?? 0) }
+    }
+
+    /// The loaded update that an identity, or an unambiguous start of one, names.
+    public func find(_ spec: String) async throws -> LoadedUpdate? {
+        let wanted = spec.hasPrefix("ksplice-") ? String(spec.dropFirst(8)) : spec
+        guard wanted.count >= 4, wanted.allSatisfy(\.isHexDigit) else { return nil }
+        let found = try await all().filter { $0.id.hasPrefix(wanted) }
+        guard found.count <= 1 else { throw Failure("'\(spec)' is ambiguous: " + found.map { String($0.id.prefix(12)) }.joined(separator: ", ")) }
+        return found.first
+    }
+
+    /// Gives the old code back.
+    public func undo(_ update: LoadedUpdate, progress: (String) -> Void) async throws -> UndoReport {
+        guard update.state == "applied" else {
+            throw Failure("update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
+        }
+        let sysfs = UpdateSysfs(host: host, id: update.id)
+        let (pause, tries) = try await sysfs.disable(timeout: timeout, progress: progress)
+        let isResident = try await sysfs.number("resident") != 0
+        if !isResident { try await host.unload(module: Applier.moduleName(update.id)) }
+        try await host.appendToJournal(
+            JSON.object([
+                ("v", .number(1)), ("event", .string("undo")), ("update", .string(update.id)), ("pause_ns", .number(pause)),
+                ("tries", .number(tries)),
+            ]).text)
+        return UndoReport(id: update.id, pause: pause, tries: tries, unloaded: !isResident)
+    }
+
+    /// What the journal's lines say of each update.
+    private func journalDescriptions() async throws -> [String: String] {
+        guard try await host.exists(LocalHost.journalPath) else { return [:] }
+        let text = String(decoding: try await host.read(LocalHost.journalPath), as: UTF8.self)
+        var result: [String: String] = [:]
+        for line in text.lines {
+            if let id = Self.field("update", line), let description = Self.field("description", line) { result[id] = description }
+        }
+        return result
+    }
+
+    /// A member of one of our own journal lines, which are flat and whose texts are quoted as `JSON.quoted` does.
+    private static func field(_ name: String, _ line: Substring) -> String? {
+        guard let start = line.range(of: "\"\(name)\":\"") else { return nil }
+        var text = ""
+        var escaped = false
+        for c in line[start.upperBound...] {
+            if escaped {
+                text.append(c == "n" ? "\n" : c == "t" ? "\t" : c)
+                escaped = false
+            } else if c == "\\" {
+                escaped = true
+            } else if c == "\"" {
+                return text
+            } else {
+                text.append(c)
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,99 @@
+// The files of ksplice.ko for one update (kernel/README.md describes them), and what its refusals mean to a person.
+
+struct UpdateSysfs: Sendable {
+    static let root = "/sys/kernel/ksplice"
+    let host: any Host & Sendable
+    let id: String
+
+    private var folder: String { "\(Self.root)/\(id)" }
+
+    /// The identities of all updates that are loaded.
+    static func loaded(_ host: any Host) async throws -> [String] {
+        guard try await host.exists(root) else { return [] }
+        return try await host.list(root).filter { $0.count == 64 }
+    }
+
+    /// `loaded`, `applied`, `undone`; nil where the update is not loaded.
+    func state() async throws -> String? {
+        guard try await host.exists(folder) else { return nil }
+        return try await text("state")
+    }
+
+    func text(_ name: String) async throws -> String {
+        String(decoding: try await host.read("\(folder)/\(name)"), as: UTF8.self).trimmed
+    }
+
+    func number(_ name: String) async throws -> Int { Int(try await text(name)) ?? 0 }
+
+    /// Names of the replaced functions, without the number that tells equal names apart.
+    func functions() async throws -> [String] {
+        try await host.list(folder + "/functions").map { name in
+            name.lastIndex(of: ",").map { String(name[..<$0]) } ?? name
+        }
+    }
+
+    /// Tasks that are in the way: `comm[pid] in function`.
+    func conflicts() async throws -> [String] {
+        try await text("conflicts").lines.map { line in
+            let fields = line.split(separator: " ").map { String($0) }
+            guard fields.count >= 3 else { return String(line) }
+            let certainty = fields.count > 3 && fields[3] == "possible" ? " (possibly)" : ""
+            return "\(fields[1])[\(fields[0])] in \(fields[2])\(certainty)"
+        }
+    }
+
+    /// Applies; tries again with growing pauses while tasks are inside. Returns the pause in nanoseconds and the tries.
+    func enable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
+        try await change("1", "apply", timeout: timeout, progress: progress)
+    }
+
+    func disable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
+        try await change("0", "undo", timeout: timeout, progress: progress)
+    }
+
+    private func change(
+        _ value: String, _ verb: String, timeout: Double, progress: (String) -> Void
+    ) async throws -> (pause: Int, tries: Int) {
+        var waited = 0.0
+        var pause = 0.02
+        while true {
+            let code = try await host.store(value, into: folder + "/enabled")
+            if code == 0 { return (try await number("pause_ns"), try await number("tries")) }
+            let cause = try await text("cause")
+            guard cause == "busy", waited < timeout else { throw try await refusal(verb, cause, code) }
+            if waited == 0 { progress("waiting for \(try await conflicts().joined(separator: ", "))") }
+            try await Task.sleep(nanoseconds: UInt64(pause * 1e9))
+            waited += pause
+            pause = min(pause * 1.5, 1)
+        }
+    }
+
+    private static let explanations: [String: (text: String, hint: String)] = [
+        "changed": ("the code is no longer what was matched", "something else has changed it since; run git ksplice check"),
+        "reserved": (
+            "the bytes where the redirect would stand belong to a jump label, a static call or an alternative",
+            "this function cannot be redirected; a caller may be changed instead"
+        ),
+        "kprobe": ("a kprobe is in one of the functions", "/sys/kernel/debug/kprobes/list names it; remove it and try again"),
+        "cache-line": ("a redirect would cross a cache line and cannot be written at once", "a caller may be changed instead"),
+        "size": ("one of the functions is too short for a redirect", "a caller may be changed instead"),
+        "address": ("one of the functions is where no redirect may stand", "git ksplice show lists the functions"),
+        "module": ("a module that the update changes is missing or leaving", "lsmod"),
+        "dependent": ("a later update stands on this one", "undo the later update first; git ksplice status shows the order"),
+        "memory": ("the kernel is out of memory", "try again"),
+    ]
+
+    private func refusal(_ verb: String, _ cause: String, _ code: Int32) async throws -> Failure {
+        let short = id.prefix(12)
+        if cause == "busy" {
+            let who = try await conflicts().map { "  " + $0 }.joined(separator: "\n")
+            return Failure(
+                "cannot \(verb) \(short): tasks are inside the functions\n\(who)", status: .busy,
+                hint: "it works once they have left; stop them, or try again later")
+        }
+        let known = Self.explanations[cause]
+        return Failure(
+            "cannot \(verb) \(short): \(known?.text ?? "\(cause) (\(describe(errno: code)))")",
+            status: cause == "changed" ? .verificationRefused : .busy, hints: known.map { [$0.hint] } ?? ["dmesg"])
+    }
+}

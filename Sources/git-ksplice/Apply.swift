@@ -1,0 +1,34 @@
+import ArgumentParser
+import Core
+import Glibc
+
+struct Apply: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Change the running kernel.", usage: "git ksplice apply [<options>] (<update> | <commit> | <ref> | <file>)")
+
+    @Option(help: ArgumentHelp("How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
+    var timeout = 30.0
+
+    @Flag(name: .shortAndLong, help: "Say nothing but the result.")
+    var quiet = false
+
+    @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
+    var update: String
+
+    func run() async throws {
+        let host = LocalHost()
+        let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet))
+        applier.timeout = timeout
+        if getenv("GIT_KSPLICE_TEST_IGNORE_IDENTITY") != nil {
+            Talk.warning("the kernel's identity is not compared; run-pre matching decides")
+            applier.checksIdentity = false
+        }
+        let report = try await applier.apply(found)
+        if !quiet {
+            print("\(report.functions.count) function(s) replaced: \(report.functions.joined(separator: ", "))")
+            print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
+        }
+        print("Done!")
+    }
+}

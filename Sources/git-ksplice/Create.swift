@@ -1,0 +1,105 @@
+import ArgumentParser
+import Core
+
+struct Create: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make an update from a commit, a range, or a patch.",
+        usage: """
+            git ksplice create [--kernel <name>] [--description <text>] (<commit> | <a>..<b>)
+            git ksplice create [--kernel <name> | --config <dir>] --patch <file>
+            """)
+
+    @Option(help: ArgumentHelp("The kernel to make it for; not needed where only one is registered.", valueName: "name"))
+    var kernel: String?
+
+    @Option(help: ArgumentHelp("One line that says what the update does.", valueName: "text"))
+    var description: String?
+
+    @Option(help: ArgumentHelp("Take the change from a unified diff against the kernel's source.", valueName: "file"))
+    var patch: String?
+
+    @Option(
+        help: ArgumentHelp("A folder with .config and, optionally, System.map: the kernel to make it for.", valueName: "dir"))
+    var config: String?
+
+    @Option(help: ArgumentHelp("Let a finding through; give it once for each code.", valueName: "code"))
+    var force: [String] = []
+
+    @Flag(help: "Use the compiler that is here, although the kernel was built by another one.")
+    var allowOtherCompiler = false
+
+    @Option(help: ArgumentHelp("Most source files that a changed header may affect.", valueName: "n"))
+    var maxUnits = 300
+
+    @Flag(name: .shortAndLong, help: "Say nothing but the result.")
+    var quiet = false
+
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
+    @Argument(help: "A commit or a range, in any form that git understands.")
+    var commit: String?
+
+    func validate() throws {
+        guard (commit == nil) != (patch == nil) else {
+            throw ValidationError("give either a commit or --patch <file>")
+        }
+        guard config == nil || kernel == nil else { throw ValidationError("--config and --kernel exclude each other") }
+    }
+
+    func run() async throws {
+        let repository = try await Repository()
+        var options = CreateOptions(kernelSources: try Locations.kernelSources())
+        options.kernel = try await kernelName(repository)
+        options.description = description
+        options.force = Set(force)
+        options.allowsOtherCompiler = allowOtherCompiler
+        options.maximumUnits = maxUnits
+        let source: ChangeSource =
+            if let patch { .patch(name: patch, content: try Files.read(patch)) } else { .revision(commit!) }
+        let creator = Creator(repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
+        report(try await creator.create(source))
+    }
+
+    /// The kernel that `--config` describes, registered on the way; a folder `ksplice` at the top of the work tree
+    /// stands in for it, as in the original tool, where no kernel is registered.
+    private func kernelName(_ repository: Repository) async throws -> String? {
+        if let kernel { return kernel }
+        let registry = KernelRegistry(repository)
+        var folder = config
+        if folder == nil, try await registry.all().isEmpty, let top = repository.worktree {
+            let original = top + "/ksplice"
+            if Files.exists(original + "/.config") { folder = original }
+        }
+        guard let folder else { return nil }
+        let added = try await registry.add(name: folder.lastPathComponent, source: "HEAD", paths: [folder])
+        for piece in added.missing { Talk.warning(piece.message) }
+        return added.kernel.name
+    }
+
+    private func report(_ outcome: CreateOutcome) {
+        for finding in outcome.findings { Talk.line(finding.text) }
+        let manifest = outcome.manifest
+        let names = manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)
+        if json {
+            print(
+                JSON.object([
+                    ("v", .number(1)), ("update", .string(outcome.stored.id)), ("ref", .string(outcome.stored.ref)),
+                    ("existed", .bool(outcome.existed)), ("functions", .strings(names)),
+                    ("findings", .array(outcome.findings.map(\.json))),
+                ]).text)
+            return
+        }
+        let short = outcome.stored.id.prefix(12)
+        print("update \(short)\(outcome.existed ? " (already made)" : "")")
+        print("  kernel     \(manifest.kernel.release.isEmpty ? manifest.kernel.refName : manifest.kernel.release)")
+        print("  change     \(manifest.description)")
+        print("  functions  \(names.joined(separator: ", "))")
+        if let proof = outcome.proof {
+            print("  proven     \(proof.functions) functions (\(proof.bytes) bytes) are those of the kernel's image")
+        } else if !outcome.existed {
+            Talk.warning("the kernel's image is not at hand: whether the update fits is first checked when it is applied")
+        }
+        Talk.line("hint: git ksplice test \(short)")
+    }
+}

@@ -1,0 +1,53 @@
+import ArgumentParser
+import Core
+
+struct Show: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Show what an update is and what it holds.")
+
+    @Flag(help: "Print the change of the source.")
+    var patch = false
+
+    @Flag(help: "Print the new code.")
+    var disassemble = false
+
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
+    @Argument(help: "An update's id, a commit or ref that has one, or an archive.")
+    var update: String
+
+    func run() async throws {
+        let found = try await UpdateSource.load(update)
+        if patch {
+            Talk.write(try found.file(Update.Path.patch))
+        } else if disassemble {
+            for line in try found.disassembly() { print(line) }
+        } else if json {
+            print(found.json.text)
+        } else {
+            describe(found)
+        }
+    }
+
+    private func describe(_ update: Update) {
+        let manifest = update.manifest
+        let kernel = manifest.kernel
+        print("update \(update.id)")
+        var rows = [
+            ["change", manifest.description], ["kernel", "\(kernel.arch) \(kernel.release) \(kernel.version)"],
+            ["build-id", kernel.buildID], ["compiler", kernel.compiler],
+        ]
+        rows += manifest.commits.map { ["commit", $0] }
+        for unit in manifest.units.indices {
+            let names = manifest.replacements.filter { $0.unit == unit && $0.partOf == nil }.map(\.symbol)
+            rows.append(["replaces", "\(manifest.units[unit].path) (\(manifest.units[unit].module ?? "vmlinux")): \(names.joined(separator: ", "))"])
+        }
+        if !manifest.modules.isEmpty { rows.append(["modules", manifest.modules.joined(separator: ", ")]) }
+        if !manifest.forced.isEmpty { rows.append(["forced", manifest.forced.joined(separator: ", ")]) }
+        rows += [
+            ["after undo", manifest.isResident ? "the module stays loaded, inert" : "the module is removed"],
+            ["size", "\(manifest.files.map(\.size).reduce(0, +)) bytes in \(manifest.files.count) files"],
+        ]
+        for line in rows.map({ [$0[0], $0[1].isEmpty ? "-" : $0[1]] }).columns { print("  " + line) }
+    }
+}

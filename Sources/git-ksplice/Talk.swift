@@ -1,0 +1,48 @@
+// What is said to people: on standard error, so that standard output stays data.
+
+import Core
+import Glibc
+
+enum Talk {
+    static func line(_ text: String) {
+        write(Array((text + "\n").utf8), to: STDERR_FILENO)
+    }
+
+    /// Writes bytes as they are, behind what was printed before.
+    static func write(_ bytes: [UInt8], to descriptor: Int32 = STDOUT_FILENO) {
+        fflush(nil)
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let n = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if n < 0 && errno == EINTR { continue }
+            // Nobody is left to tell that nobody listens.
+            guard n > 0 else { return }
+            rest = rest.dropFirst(n)
+        }
+    }
+
+    static func fatal(_ failure: Failure) {
+        line("fatal: " + failure.message)
+        for hint in failure.hints { line("hint: " + hint) }
+    }
+
+    static func warning(_ text: String) { line("warning: " + text) }
+
+    /// One step of something that takes time; nothing with `--quiet`.
+    static func progress(isQuiet: Bool) -> @Sendable (String) -> Void {
+        return { text in if !isQuiet { line(text + " ...") } }
+    }
+}
+
+extension Array where Element == [String] {
+    /// Columns padded to their widest entry, two blanks between them.
+    var columns: [String] {
+        guard let count = map(\.count).max() else { return [] }
+        let widths = (0..<count).map { column in map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+        return map { row in
+            row.enumerated().map { position, text in
+                position == row.count - 1 ? text : text + String(repeating: " ", count: widths[position] - text.count + 2)
+            }.joined()
+        }
+    }
+}

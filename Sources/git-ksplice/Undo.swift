@@ -1,0 +1,48 @@
+import ArgumentParser
+import Core
+
+struct Undo: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Give the old code back.", usage: "git ksplice undo [<options>] (<update> | --all)")
+
+    @Flag(help: "Undo all updates, the newest first.")
+    var all = false
+
+    @Option(help: ArgumentHelp("How long to go on trying while tasks are inside the new functions.", valueName: "seconds"))
+    var timeout = 30.0
+
+    @Flag(name: .shortAndLong, help: "Say nothing but the result.")
+    var quiet = false
+
+    @Argument(help: "An update's id, or a commit or ref that has one for this kernel.")
+    var update: String?
+
+    func validate() throws {
+        guard all != (update != nil) else { throw ValidationError("give either an update or --all") }
+    }
+
+    func run() async throws {
+        let host = LocalHost()
+        var updates = HostUpdates(host: host)
+        updates.timeout = timeout
+        for target in try await targets(updates, host) {
+            let report = try await updates.undo(target, progress: Talk.progress(isQuiet: quiet))
+            if !quiet {
+                print(
+                    "update \(report.id.prefix(12)) undone; the machine stood still for \(report.pause) ns"
+                        + (report.unloaded ? "" : "; its module stays loaded, inert"))
+            }
+        }
+        print("Done!")
+    }
+
+    private func targets(_ updates: HostUpdates, _ host: LocalHost) async throws -> [LoadedUpdate] {
+        guard let update else { return try await updates.all().filter { $0.state == "applied" }.reversed() }
+        if let found = try await updates.find(update) { return [found] }
+        let id = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host)).id
+        guard let found = try await updates.find(id) else {
+            throw Failure("update \(id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
+        }
+        return [found]
+    }
+}
