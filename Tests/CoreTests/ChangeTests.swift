@@ -108,6 +108,33 @@ import Testing
         #expect(try await fixture.userState() == before)
     }
 
+    @Test func bothWaysToMergeAgree() async throws {
+        let fixture = try await GitFixture()
+        try await fixture.commit(
+            "base", ["a": GitFixture.lines(1...30), "b": GitFixture.lines(1...9), "c": "c\n", "d": "x", "run": "1\n"])
+        try await fixture.git("checkout", "-q", "-b", "kernel")
+        let kernel = try await fixture.commit(
+            "kernel", ["a": GitFixture.lines(1...30, [2: "o", 9: "both"]), "c": "k\n", "z": "z\n"])
+        try await fixture.git("checkout", "-q", "main")
+        let simple = try await fixture.commit(
+            "simple", ["a": GitFixture.lines(1...30, [9: "both", 25: "t"]), "b": GitFixture.lines(1...9, [3: "t"]), "c": "k\n"])
+        let added = try await fixture.commit("added", ["new": "n\n"])
+        try await fixture.git("update-index", "--chmod=+x", "run")
+        try await fixture.git("commit", "-q", "-m", "mode")
+        try await fixture.git("checkout", "-q", "--", "run")
+        let clash = try await fixture.commit("clash", ["a": GitFixture.lines(1...30, [2: "t", 9: "both", 25: "t"])])
+        let repository = try await fixture.repository
+        let pre = try repository.tree(of: kernel)
+        let change = try await repository.change(simple)
+        let merged = try #require(try repository.mergeFiles(change, preTree: pre))
+        #expect(try merged == repository.mergeTrees(change, preTree: pre))
+        #expect(try repository.blob("a", tree: merged) == Array(GitFixture.lines(1...30, [2: "o", 9: "both", 25: "t"]).utf8))
+        for id in [added, clash, "HEAD~1"] {
+            let change = try await repository.change(id)
+            #expect(try repository.mergeFiles(change, preTree: pre) == nil)
+        }
+    }
+
     @Test func differencesAreExact() async throws {
         let fixture = try await GitFixture()
         let old = try await fixture.commit("old", ["a": GitFixture.lines(1...9), "gone": "x\n", "same": "s\n"])

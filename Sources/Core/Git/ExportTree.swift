@@ -50,7 +50,7 @@ extension Repository {
         let options = [
             "core.autocrlf=false", "core.symlinks=true", "core.fileMode=true", "core.sparseCheckout=false",
             "core.fsmonitor=false", "core.splitIndex=false", "core.ignoreCase=false", "core.excludesFile=/dev/null",
-            "clean.requireForce=false", "index.sparse=false", "checkout.workers=0",
+            "clean.requireForce=false", "index.sparse=false",
         ].flatMap { ["-c", $0] }
         return { arguments in
             self.git(
