@@ -60,7 +60,9 @@ struct KallsymsTables {
         var lengths: [Int] = []
         for token in 0..<256 {
             let next = token == 255 ? end - table : offsets[token + 1]
-            guard next > offsets[token], table + next <= end, bytes[table + next - 1] == 0 else { return false }
+            guard next > offsets[token], table + next <= end, bytes[table + next - 1] == 0 else {
+                return false
+            }
             lengths.append(next - 1 - offsets[token])
         }
         (tokenTable, indexEnd, tokenOffsets, tokenLengths) = (table, index + 512, offsets, lengths)
@@ -76,7 +78,8 @@ struct KallsymsTables {
         }
         var place = tokenTable / word * word - word
         while place >= max(0, tokenTable - longest) {
-            if let value = bytes.load(UInt32.self, at: place), value > 256, Int(value) <= (tokenTable - place) / 2,
+            if let value = bytes.load(UInt32.self, at: place), value > 256,
+                Int(value) <= (tokenTable - place) / 2,
                 namesEndAtTokens(first: align(place + 4), count: Int(value), beginsName)
             {
                 (countOffset, count, names) = (place, Int(value), align(place + 4))
@@ -102,7 +105,9 @@ struct KallsymsTables {
                     length = length & 0x7f | Int(all[place]) << 7
                     place += 1
                 }
-                guard length > 0, place + length <= tokenTable, beginsName[Int(all[place])] else { return false }
+                guard length > 0, place + length <= tokenTable, beginsName[Int(all[place])] else {
+                    return false
+                }
                 place += length
             }
             place = align(place)
@@ -190,7 +195,9 @@ extension KallsymsTables {
         return isMapped(result[count / 2]) ? result : nil
     }
 
-    private func ascending(_ place: Int, _ isMapped: (UInt64) -> Bool, _ value: (UInt32) -> UInt64) -> [UInt64]? {
+    private func ascending(_ place: Int, _ isMapped: (UInt64) -> Bool, _ value: (UInt32) -> UInt64)
+        -> [UInt64]?
+    {
         guard place >= 0, place + 4 * count <= bytes.count else { return nil }
         var result: [UInt64] = []
         result.reserveCapacity(count)
@@ -205,7 +212,8 @@ extension KallsymsTables {
     }
 
     private func loadWord(_ offset: Int) -> UInt64? {
-        word == 8 ? bytes.load(UInt64.self, at: offset) : bytes.load(UInt32.self, at: offset).map { UInt64($0) }
+        word == 8
+            ? bytes.load(UInt64.self, at: offset) : bytes.load(UInt32.self, at: offset).map { UInt64($0) }
     }
 }
 
@@ -224,10 +232,14 @@ extension KernelImage {
                 hint: Self.hintForSystemMap)
         }
         let symbols = KernelSymbols(
-            zip(tables.decodeNames(), addresses).map { KernelSymbol(address: $1, kind: $0.kind, name: $0.name) })
+            zip(tables.decodeNames(), addresses).map {
+                KernelSymbol(address: $1, kind: $0.kind, name: $0.name)
+            })
         // What every x86 kernel has: the start of its text, which is where its first executable segment begins.
         guard let start = symbols.unique("_text") ?? symbols.unique("_stext"), contains(start),
-            segments.contains(where: { $0.isExecutable && start >= $0.address && start - $0.address < 1 << 21 })
+            segments.contains(where: {
+                $0.isExecutable && start >= $0.address && start - $0.address < 1 << 21
+            })
         else {
             throw malformedImage(name, "its symbol tables do not name the start of its text")
         }

@@ -24,7 +24,9 @@ struct KernelPieces: Sendable {
     var versions: [Sourced<String>] = []
     var buildIDs: [Sourced<String>] = []
 
-    var isEmpty: Bool { images.isEmpty && configs.isEmpty && systemMaps.isEmpty && moduleSymvers.isEmpty && modules.isEmpty }
+    var isEmpty: Bool {
+        images.isEmpty && configs.isEmpty && systemMaps.isEmpty && moduleSymvers.isEmpty && modules.isEmpty
+    }
 
     mutating func add(_ other: KernelPieces) {
         images += other.images
@@ -73,7 +75,8 @@ extension KernelPieces {
         }
         // Where lib is a link to usr/lib, both names lead to one folder.
         var seen: Set<String> = []
-        for parent in ["lib/modules", "usr/lib/modules"].map({ folder + "/" + $0 }) where Files.isDirectory(parent) {
+        for parent in ["lib/modules", "usr/lib/modules"].map({ folder + "/" + $0 })
+        where Files.isDirectory(parent) {
             guard seen.insert(try Files.absolute(parent)).inserted else { continue }
             for release in try Files.list(parent) { try addModules(parent + "/" + release, release: release) }
         }
@@ -90,7 +93,8 @@ extension KernelPieces {
         if Files.exists(notes), let id = gnuBuildID(inNotes: try Files.read(notes)) {
             buildIDs.append(Sourced(value: id, path: notes))
         }
-        let folder = ["/lib/modules/", "/usr/lib/modules/"].map { root + $0 + release }.first(where: Files.isDirectory)
+        let folder = ["/lib/modules/", "/usr/lib/modules/"].map { root + $0 + release }.first(
+            where: Files.isDirectory)
         if let folder { try addModules(folder, release: release) }
         let image = root + "/boot/vmlinuz-" + release
         if images.isEmpty, Files.isRegular(image) { addImage(image) }
@@ -122,7 +126,9 @@ extension KernelPieces {
     private mutating func addRelease(ofFile path: String) {
         for prefix in ["vmlinuz-", "vmlinux-", "config-"] where path.lastPathComponent.hasPrefix(prefix) {
             let release = path.lastPathComponent.dropFirst(prefix.count)
-            if release.first?.isNumber == true { releases.append(Sourced(value: String(release), path: path)) }
+            if release.first?.isNumber == true {
+                releases.append(Sourced(value: String(release), path: path))
+            }
         }
     }
 
@@ -164,10 +170,13 @@ struct SystemName: Sendable {
     /// Of the running kernel.
     static func current() throws -> SystemName {
         var name = utsname()
-        guard uname(&name) == 0 else { throw Failure("cannot ask the kernel for its name: \(describe(errno: errno))") }
+        guard uname(&name) == 0 else {
+            throw Failure("cannot ask the kernel for its name: \(describe(errno: errno))")
+        }
         func text<T>(_ field: T) -> String {
             withUnsafeBytes(of: field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         }
-        return SystemName(release: text(name.release), version: text(name.version), machine: text(name.machine))
+        return SystemName(
+            release: text(name.release), version: text(name.version), machine: text(name.machine))
     }
 }
