@@ -181,7 +181,7 @@ import Testing
             [
                 ("vmlinux", "boot/vmlinux-6.1.0-t"), (".config", "boot/config-6.1.0-t"),
                 ("System.map", "boot/System.map-6.1.0-t"),
-                (".config", "lib/modules/6.1.0-t/modules.order"),
+                (".config", "lib/modules/6.1.0-t/kernel/list"),
                 (".config", "lib/modules/6.1.0-t/modules.dep"),
             ])
         let headers = try await package(

@@ -57,7 +57,8 @@ struct SyntheticImage {
     /// The tables, the first byte of which lies at `address`.
     func tables(address: UInt64) -> [UInt8] {
         var out: [UInt8] = []
-        func align() { while out.count % word != 0 { out.append(0) } }
+        let alignment = layout == .placeRelative ? 4 : word
+        func align() { while out.count % alignment != 0 { out.append(0) } }
         func pointer(_ value: UInt64) {
             if is64Bit {
                 out.append(littleEndian: value)

@@ -3,7 +3,7 @@
 // Format (scripts/kallsyms.c and kernel/kallsyms.c of Linux): 256 tokens as C strings, which names are sequences of;
 // an index of the tokens' offsets; names, each a length (ULEB128 of one or two bytes) and that many token numbers, of
 // which the first begins with the symbol's kind; every 256th name's offset ("markers"); addresses. All tables lie in
-// one run of .rodata, each aligned to the size of a pointer:
+// one run of .rodata, each aligned to the size of a pointer, since 7.0 to four bytes:
 //
 //     5.10 to 6.3   addresses, num_syms, names, markers, [seqs_of_names,] token_table, token_index
 //     6.4 and later num_syms, names, markers, token_table, token_index, addresses, [seqs_of_names]
@@ -16,6 +16,8 @@ struct KallsymsTables {
     let bytes: [UInt8]
     /// Of a pointer, in bytes: 8 or 4.
     let word: Int
+    /// Of each table, in bytes.
+    private var alignment: Int
     /// The offset of the first token.
     private(set) var tokenTable = 0
     /// The offset behind the token index.
@@ -32,18 +34,22 @@ struct KallsymsTables {
     init(searching bytes: [UInt8], is64Bit: Bool, name: String) throws {
         self.bytes = bytes
         word = is64Bit ? 8 : 4
+        alignment = word
         let digits: [UInt8] = "0123456789".utf8.flatMap { [$0, UInt8(0)] }
         var start = 0
         while let hit = bytes.firstOffset(of: digits, from: start) {
             start = hit + 1
-            if findTokens(digits: hit) && findNames() { return }
+            for candidate in Set([word, 4]).sorted(by: >) {
+                alignment = candidate
+                if findTokens(digits: hit) && findNames() { return }
+            }
         }
         throw Failure(
             "no symbol tables in the kernel image '\(name)': it was built without CONFIG_KALLSYMS, or they have an unknown form",
             hint: KernelImage.hintForSystemMap)
     }
 
-    private func align(_ offset: Int) -> Int { (offset + word - 1) / word * word }
+    private func align(_ offset: Int) -> Int { (offset + alignment - 1) / alignment * alignment }
 
     /// Reads the tokens from that of the digit 0 to the last, then the index behind them, which says where the first is.
     private mutating func findTokens(digits: Int) -> Bool {
@@ -76,7 +82,7 @@ struct KallsymsTables {
         let beginsName = (0..<256).map {
             tokenLengths[$0] > 0 && kinds.contains(bytes[tokenTable + tokenOffsets[$0]])
         }
-        var place = tokenTable / word * word - word
+        var place = tokenTable / alignment * alignment - alignment
         while place >= max(0, tokenTable - longest) {
             if let value = bytes.load(UInt32.self, at: place), value > 256,
                 Int(value) <= (tokenTable - place) / 2,
@@ -85,7 +91,7 @@ struct KallsymsTables {
                 (countOffset, count, names) = (place, Int(value), align(place + 4))
                 return true
             }
-            place -= word
+            place -= alignment
         }
         return false
     }
@@ -171,15 +177,16 @@ extension KallsymsTables {
             if let found = ascending(place, isMapped, percpu) { return found }
         }
         // 7.0 and later: relative to the place of the value itself; plain values where the kernel cannot be relocated.
-        if let place = addressOf(align(indexEnd)), word == 8 {
-            var own = place &- 4
+        let place = (indexEnd + 3) / 4 * 4
+        if var own = addressOf(place) {
+            let mask = word == 8 ? UInt64.max : UInt64(UInt32.max)
             let relative: (UInt32) -> UInt64 = {
-                own &+= 4
-                return own &+ UInt64(bitPattern: Int64(Int32(bitPattern: $0)))
+                defer { own &+= 4 }
+                return (own &+ UInt64(bitPattern: Int64(Int32(bitPattern: $0)))) & mask
             }
-            if let found = ascending(align(indexEnd), isMapped, relative) { return found }
+            if let found = ascending(place, isMapped, relative) { return found }
         }
-        if word == 4, let found = ascending(align(indexEnd), isMapped, { UInt64($0) }) { return found }
+        if word == 4, let found = ascending(place, isMapped, { UInt64($0) }) { return found }
         return plainAddresses(isMapped)
     }
 

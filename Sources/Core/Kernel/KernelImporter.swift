@@ -155,7 +155,8 @@ struct KernelMerger {
             throw Failure(
                 "no config of the kernel in what was given",
                 hint:
-                    "the packages linux-image-\(release) and linux-headers-\(release) hold it; or give a folder with .config"
+                    "the packages linux-image-\(release) (or linux-base-\(release)) and linux-headers-\(release) hold it; "
+                    + "or give a folder with .config"
             )
         }
         for other in candidates where other.value != first.value {

@@ -41,7 +41,7 @@ enum KernelPackage {
         for parent in ["/lib/modules", "/usr/lib/modules"].map({ root + $0 }) where Files.isDirectory(parent)
         {
             for release in try Files.list(parent)
-            where Files.exists(parent + "/" + release + "/modules.order")
+            where Files.isDirectory(parent + "/" + release + "/kernel")
                 && !Files.exists(parent + "/" + release + "/modules.dep")
             {
                 let base = parent.hasSuffix("/usr/lib/modules") ? root + "/usr" : root

@@ -135,8 +135,9 @@ extension KernelPieces {
     private mutating func addModules(_ path: String, release: String) throws {
         if Files.isRegular(path + "/vmlinuz") { images.append(path + "/vmlinuz") }
         if Files.isRegular(path + "/config") { try addConfig(path + "/config") }
-        // A headers package has the folder too, with nothing but links to the sources.
-        guard Files.isDirectory(path + "/kernel") || Files.exists(path + "/modules.order") else { return }
+        if Files.isRegular(path + "/System.map") { systemMaps.append(path + "/System.map") }
+        // Other packages have the folder too: with links to the sources, or with lists of what is built in.
+        guard Files.isDirectory(path + "/kernel") else { return }
         modules.append(path)
         releases.append(Sourced(value: release, path: path))
     }
