@@ -35,8 +35,10 @@ import Testing
     }
 
     @Test func namesTheCauseOfEachDifference() throws {
-        let before = try ConfigFile("CONFIG_A=y\nCONFIG_PAHOLE_VERSION=124\nCONFIG_GCC_VERSION=120200\nCONFIG_LD_VERSION=240\n")
-        let after = try ConfigFile("CONFIG_A=m\nCONFIG_PAHOLE_VERSION=0\nCONFIG_BUILD_SALT=\"x\"\nCONFIG_LD_VERSION=241\n")
+        let before = try ConfigFile(
+            "CONFIG_A=y\nCONFIG_PAHOLE_VERSION=124\nCONFIG_GCC_VERSION=120200\nCONFIG_LD_VERSION=240\n")
+        let after = try ConfigFile(
+            "CONFIG_A=m\nCONFIG_PAHOLE_VERSION=0\nCONFIG_BUILD_SALT=\"x\"\nCONFIG_LD_VERSION=241\n")
         let found = ConfigFile.differences(from: before, to: after)
         #expect(found.map(\.option) == ["A", "BUILD_SALT", "GCC_VERSION", "LD_VERSION", "PAHOLE_VERSION"])
         #expect(found.map(\.cause) == [.source, .harmless, .compiler, .binutils, .pahole])

@@ -23,7 +23,8 @@ import Testing
     }
 
     @Test func textSurvivesARoundTrip() throws {
-        let table = try symbols("0000000000000000 A zero\n00001000 b b.1\n0000000000001000 D a\tp\n".replacing("\tp", with: ""))
+        let table = try symbols(
+            "0000000000000000 A zero\n00001000 b b.1\n0000000000001000 D a\tp\n".replacing("\tp", with: ""))
         let again = try KernelSymbols(text: table.text(), name: "t")
         #expect(again.all == table.all)
         #expect(table.all.map(\.name) == ["zero", "b.1", "a"])
@@ -40,7 +41,9 @@ import Testing
     }
 
     @Test func refusesHiddenAddresses() {
-        let failure = #expect(throws: Failure.self) { try symbols("0000000000000000 T a\n0000000000000000 T b\n") }
+        let failure = #expect(throws: Failure.self) {
+            try symbols("0000000000000000 T a\n0000000000000000 T b\n")
+        }
         #expect(failure?.hints.first?.contains("kptr_restrict") == true)
     }
 

@@ -23,7 +23,9 @@ struct SyntheticImage {
         var all = withAbsolute ? [KernelSymbol(address: 0, kind: 65, name: "fixed_percpu_data")] : []
         if withAbsolute { all.append(KernelSymbol(address: 64, kind: 68, name: "current_task")) }
         all.append(KernelSymbol(address: base, kind: 84, name: "_text"))
-        for number in 0..<600 { all.append(KernelSymbol(address: base + UInt64(number) * 16, kind: 116, name: "f\(number)")) }
+        for number in 0..<600 {
+            all.append(KernelSymbol(address: base + UInt64(number) * 16, kind: 116, name: "f\(number)"))
+        }
         all.append(KernelSymbol(address: base + 0x4000, kind: 116, name: String(repeating: "xyz", count: 60)))
         return all
     }
@@ -32,7 +34,8 @@ struct SyntheticImage {
         self.layout = layout
         self.is64Bit = is64Bit
         symbols = Self.symbols(
-            base: is64Bit ? Self.base : 0xc100_0000, withAbsolute: layout == .percpu || layout == .percpuWithSequence)
+            base: is64Bit ? Self.base : 0xc100_0000,
+            withAbsolute: layout == .percpu || layout == .percpuWithSequence)
     }
 
     private var word: Int { is64Bit ? 8 : 4 }
@@ -54,9 +57,14 @@ struct SyntheticImage {
     /// The tables, the first byte of which lies at `address`.
     func tables(address: UInt64) -> [UInt8] {
         var out: [UInt8] = []
-        func align() { while out.count % word != 0 { out.append(0) } }
+        let alignment = layout == .placeRelative ? 4 : word
+        func align() { while out.count % alignment != 0 { out.append(0) } }
         func pointer(_ value: UInt64) {
-            if is64Bit { out.append(littleEndian: value) } else { out.append(littleEndian: UInt32(truncatingIfNeeded: value)) }
+            if is64Bit {
+                out.append(littleEndian: value)
+            } else {
+                out.append(littleEndian: UInt32(truncatingIfNeeded: value))
+            }
         }
         func addresses() {
             align()
@@ -65,15 +73,21 @@ struct SyntheticImage {
                 case .plain: pointer(symbol.address)
                 case .relativeFirst, .relativeLast: out.append(littleEndian: UInt32(symbol.address - base))
                 case .percpu, .percpuWithSequence:
-                    out.append(littleEndian: symbol.address < base ? Int32(symbol.address) : ~Int32(symbol.address - base))
+                    out.append(
+                        littleEndian: symbol.address < base
+                            ? Int32(symbol.address) : ~Int32(symbol.address - base))
                 case .placeRelative:
-                    out.append(littleEndian: UInt32(truncatingIfNeeded: symbol.address &- (address + UInt64(out.count))))
+                    out.append(
+                        littleEndian: UInt32(
+                            truncatingIfNeeded: symbol.address &- (address + UInt64(out.count))))
                 }
             }
             align()
             if layout != .plain && layout != .placeRelative { pointer(base) }
         }
-        func sequence() { for number in symbols.indices { out += [0, UInt8(number >> 8), UInt8(number & 255)] } }
+        func sequence() {
+            for number in symbols.indices { out += [0, UInt8(number >> 8), UInt8(number & 255)] }
+        }
         let isLast = layout == .relativeLast || layout == .placeRelative
         if !isLast { addresses() }
         align()
@@ -84,7 +98,9 @@ struct SyntheticImage {
         for (number, symbol) in symbols.enumerated() {
             if number % 256 == 0 { markers.append(UInt32(out.count - names)) }
             let code = compressed(symbol)
-            out += code.count < 128 ? [UInt8(code.count)] : [UInt8(code.count & 127 | 128), UInt8(code.count >> 7)]
+            out +=
+                code.count < 128
+                ? [UInt8(code.count)] : [UInt8(code.count & 127 | 128), UInt8(code.count >> 7)]
             out += code
         }
         align()
@@ -116,7 +132,8 @@ struct SyntheticImage {
         for value: UInt32 in [4, 4, 3] { content.append(littleEndian: value) }
         content += Array("GNU\0".utf8) + [0xab, 0xcd, 0xef, 0x01]
         let notes = content.count
-        content += Array("Linux version 6.1.0-t (b@h) (gcc, ld) # SMP\n\0".utf8) + Array((Self.banner + "\n\0").utf8)
+        content +=
+            Array("Linux version 6.1.0-t (b@h) (gcc, ld) # SMP\n\0".utf8) + Array((Self.banner + "\n\0").utf8)
         // A hit that is no token table.
         for digit in "0123456789".utf8 { content += [digit, 0] }
         content += [1, 0]
@@ -128,7 +145,11 @@ struct SyntheticImage {
         file.append(littleEndian: UInt16(is64Bit ? 62 : 3))
         file.append(littleEndian: UInt32(1))
         func pointer(_ value: UInt64) {
-            if is64Bit { file.append(littleEndian: value) } else { file.append(littleEndian: UInt32(truncatingIfNeeded: value)) }
+            if is64Bit {
+                file.append(littleEndian: value)
+            } else {
+                file.append(littleEndian: UInt32(truncatingIfNeeded: value))
+            }
         }
         pointer(base)
         pointer(64)
@@ -136,7 +157,9 @@ struct SyntheticImage {
         file.append(littleEndian: UInt32(0))
         for value: UInt16 in [64, is64Bit ? 56 : 32, 2, 0, 0, 0] { file.append(littleEndian: value) }
         while file.count < 64 { file.append(0) }
-        for (type, flags, size, memory) in [(1, 5, content.count, 0x8000), (4, 4, notes, notes)] as [(UInt32, UInt32, Int, Int)] {
+        for (type, flags, size, memory) in [(1, 5, content.count, 0x8000), (4, 4, notes, notes)]
+            as [(UInt32, UInt32, Int, Int)]
+        {
             file.append(littleEndian: type)
             if is64Bit { file.append(littleEndian: flags) }
             for value in [UInt64(start), base, base, UInt64(size), UInt64(memory)] { pointer(value) }

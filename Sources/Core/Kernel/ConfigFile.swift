@@ -13,7 +13,9 @@ public struct ConfigFile: Sendable, Equatable {
         var version: String?
         for (number, line) in text.lines.enumerated() {
             if line.hasPrefix("#") {
-                if version == nil, line.hasSuffix(" Kernel Configuration") { version = Self.version(ofHeading: line) }
+                if version == nil, line.hasSuffix(" Kernel Configuration") {
+                    version = Self.version(ofHeading: line)
+                }
                 continue
             }
             let part = line.hasSuffix("\r") ? line.dropLast() : line
@@ -111,7 +113,8 @@ extension ConfigFile {
         Set(before.options.keys).union(after.options.keys).sorted().compactMap { option in
             guard before.options[option] != after.options[option] else { return nil }
             return ConfigDifference(
-                option: option, before: before.options[option], after: after.options[option], cause: cause(of: option))
+                option: option, before: before.options[option], after: after.options[option],
+                cause: cause(of: option))
         }
     }
 
@@ -120,7 +123,9 @@ extension ConfigFile {
         if option.hasPrefix("PAHOLE_") || option.hasPrefix("DEBUG_INFO_BTF") { return .pahole }
         let binutils = ["AS_", "LD_", "LLD_", "BINUTILS_", "TOOLS_SUPPORT_RELR"]
         if binutils.contains(where: { option.hasPrefix($0) }) { return .binutils }
-        let compiler = ["CC_", "GCC_", "GCC1", "CLANG_", "HAVE_KASAN", "HAVE_KCSAN_COMPILER", "RUSTC_", "BINDGEN_"]
+        let compiler = [
+            "CC_", "GCC_", "GCC1", "CLANG_", "HAVE_KASAN", "HAVE_KCSAN_COMPILER", "RUSTC_", "BINDGEN_",
+        ]
         if compiler.contains(where: { option.hasPrefix($0) }) { return .compiler }
         return .source
     }

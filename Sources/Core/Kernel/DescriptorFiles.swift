@@ -67,14 +67,17 @@ extension KernelDescriptor {
         var fields: [String: String] = [:]
         for line in text.lines {
             let parts = line.split(separator: " ", omittingEmptySubsequences: false)
-            guard parts.count == 2, let value = decodeField(String(parts[1])), fields[String(parts[0])] == nil else {
+            guard parts.count == 2, let value = decodeField(String(parts[1])), fields[String(parts[0])] == nil
+            else {
                 throw malformed("bad line '\(line)'")
             }
             fields[String(parts[0])] = value
         }
         guard let format = fields["ksplice-kernel"] else { throw malformed("it names no format") }
         guard format == "\(formatVersion)" else {
-            throw Failure("kernel descriptor has format \(format), which is not known", hint: "a newer git-ksplice may read it")
+            throw Failure(
+                "kernel descriptor has format \(format), which is not known",
+                hint: "a newer git-ksplice may read it")
         }
         return fields
     }
@@ -133,7 +136,9 @@ private func decodeField(_ field: String) -> String? {
             index += 1
             continue
         }
-        guard index + 2 < bytes.count, let high = hexDigit(bytes[index + 1]), let low = hexDigit(bytes[index + 2]) else {
+        guard index + 2 < bytes.count, let high = hexDigit(bytes[index + 1]),
+            let low = hexDigit(bytes[index + 2])
+        else {
             return nil
         }
         out.append(high << 4 | low)

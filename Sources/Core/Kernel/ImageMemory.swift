@@ -14,7 +14,9 @@ public final class ImageMemory: KernelMemory {
         while result.count < count {
             let (place, overflow) = address.addingReportingOverflow(UInt64(result.count))
             guard !overflow,
-                let segment = image.segments.first(where: { place >= $0.address && place - $0.address < $0.memorySize })
+                let segment = image.segments.first(where: {
+                    place >= $0.address && place - $0.address < $0.memorySize
+                })
             else { throw unmapped(address, count) }
             let skip = Int(place - segment.address)
             let wanted = min(count - result.count, Int(segment.memorySize) - skip)

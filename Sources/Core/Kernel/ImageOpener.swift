@@ -59,7 +59,8 @@ extension KernelImage {
         dwfl_report_end(session, nil, nil)
         var bias: GElf_Addr = 0
         var size = 0
-        guard let elf = dwfl_module_getelf(module, &bias), let start = elf_rawfile(elf, &size), size > 0 else { return nil }
+        guard let elf = dwfl_module_getelf(module, &bias), let start = elf_rawfile(elf, &size), size > 0
+        else { return nil }
         return start.withMemoryRebound(to: UInt8.self, capacity: size) {
             Array(UnsafeBufferPointer(start: $0, count: size))
         }
@@ -76,11 +77,17 @@ struct BootImage {
             throw Failure("'\(path)' is not an x86 kernel image: neither ELF nor a boot header")
         }
         let version = bytes.load(UInt16.self, at: 0x206) ?? 0
-        guard version >= 0x208, let offset = bytes.load(UInt32.self, at: 0x248), let length = bytes.load(UInt32.self, at: 0x24c)
-        else { throw malformedImage(path, "boot protocol \(version >> 8).\(version & 255) does not name the payload") }
+        guard version >= 0x208, let offset = bytes.load(UInt32.self, at: 0x248),
+            let length = bytes.load(UInt32.self, at: 0x24c)
+        else {
+            throw malformedImage(
+                path, "boot protocol \(version >> 8).\(version & 255) does not name the payload")
+        }
         let sectors = bytes[0x1f1] == 0 ? 4 : Int(bytes[0x1f1])
         let start = (sectors + 1) * 512 + Int(offset)
-        guard length > 4, start + Int(length) <= bytes.count else { throw malformedImage(path, "its payload is truncated") }
+        guard length > 4, start + Int(length) <= bytes.count else {
+            throw malformedImage(path, "its payload is truncated")
+        }
         self.path = path
         payload = Array(bytes[start..<start + Int(length)])
     }
@@ -101,7 +108,8 @@ struct BootImage {
     func decompress() async throws -> [UInt8] {
         if payload.starts(with: [0x7f, 0x45, 0x4c, 0x46]) { return payload }
         guard let format = Self.formats.first(where: { payload.starts(with: $0.magic) }) else {
-            throw malformedImage(path, "its compression begins with \(hex(payload.prefix(4))), which is not known")
+            throw malformedImage(
+                path, "its compression begins with \(hex(payload.prefix(4))), which is not known")
         }
         let program = format.command[0]
         let data = program == "gzip" ? payload : Array(payload.dropLast(4))
@@ -109,9 +117,13 @@ struct BootImage {
         do {
             result = try await Command(format.command, input: data).run()
         } catch {
-            throw Failure("cannot decompress the kernel image '\(path)': \(error)", hint: "install the program '\(program)'")
+            throw Failure(
+                "cannot decompress the kernel image '\(path)': \(error)",
+                hint: "install the program '\(program)'")
         }
-        guard result.succeeded, result.output.count == Int(payload.load(UInt32.self, at: payload.count - 4) ?? 0) else {
+        guard result.succeeded,
+            result.output.count == Int(payload.load(UInt32.self, at: payload.count - 4) ?? 0)
+        else {
             let said = result.errorText.trimmed
             throw malformedImage(path, "'\(program)' cannot decompress it\(said.isEmpty ? "" : ": \(said)")")
         }

@@ -49,7 +49,8 @@ extension ImportedKernel.MissingPiece {
         case .symbols:
             Self(
                 kind: kind, message: "no symbols of the kernel image",
-                hint: "the kernel image (package linux-image-\(suffix)) or a System.map of the build has them")
+                hint: "the kernel image (package linux-image-\(suffix)) or a System.map of the build has them"
+            )
         case .exports:
             Self(
                 kind: kind, message: "no list of what the kernel exports to modules",
@@ -57,10 +58,13 @@ extension ImportedKernel.MissingPiece {
         case .moduleExports:
             Self(
                 kind: kind, message: "no list of what the kernel's modules export",
-                hint: "Module.symvers (package linux-headers-\(suffix)) has it; else each module's own file is read")
+                hint:
+                    "Module.symvers (package linux-headers-\(suffix)) has it; else each module's own file is read"
+            )
         case .modules:
             Self(
-                kind: kind, message: "no modules: changes of modules cannot be matched without a running kernel",
+                kind: kind,
+                message: "no modules: changes of modules cannot be matched without a running kernel",
                 hint: "the package linux-image-\(suffix) holds them")
         }
     }

@@ -3,7 +3,7 @@
 // Format (scripts/kallsyms.c and kernel/kallsyms.c of Linux): 256 tokens as C strings, which names are sequences of;
 // an index of the tokens' offsets; names, each a length (ULEB128 of one or two bytes) and that many token numbers, of
 // which the first begins with the symbol's kind; every 256th name's offset ("markers"); addresses. All tables lie in
-// one run of .rodata, each aligned to the size of a pointer:
+// one run of .rodata, each aligned to the size of a pointer, since 7.0 to four bytes:
 //
 //     5.10 to 6.3   addresses, num_syms, names, markers, [seqs_of_names,] token_table, token_index
 //     6.4 and later num_syms, names, markers, token_table, token_index, addresses, [seqs_of_names]
@@ -16,6 +16,8 @@ struct KallsymsTables {
     let bytes: [UInt8]
     /// Of a pointer, in bytes: 8 or 4.
     let word: Int
+    /// Of each table, in bytes.
+    private var alignment: Int
     /// The offset of the first token.
     private(set) var tokenTable = 0
     /// The offset behind the token index.
@@ -32,18 +34,22 @@ struct KallsymsTables {
     init(searching bytes: [UInt8], is64Bit: Bool, name: String) throws {
         self.bytes = bytes
         word = is64Bit ? 8 : 4
+        alignment = word
         let digits: [UInt8] = "0123456789".utf8.flatMap { [$0, UInt8(0)] }
         var start = 0
         while let hit = bytes.firstOffset(of: digits, from: start) {
             start = hit + 1
-            if findTokens(digits: hit) && findNames() { return }
+            for candidate in Set([word, 4]).sorted(by: >) {
+                alignment = candidate
+                if findTokens(digits: hit) && findNames() { return }
+            }
         }
         throw Failure(
             "no symbol tables in the kernel image '\(name)': it was built without CONFIG_KALLSYMS, or they have an unknown form",
             hint: KernelImage.hintForSystemMap)
     }
 
-    private func align(_ offset: Int) -> Int { (offset + word - 1) / word * word }
+    private func align(_ offset: Int) -> Int { (offset + alignment - 1) / alignment * alignment }
 
     /// Reads the tokens from that of the digit 0 to the last, then the index behind them, which says where the first is.
     private mutating func findTokens(digits: Int) -> Bool {
@@ -60,7 +66,9 @@ struct KallsymsTables {
         var lengths: [Int] = []
         for token in 0..<256 {
             let next = token == 255 ? end - table : offsets[token + 1]
-            guard next > offsets[token], table + next <= end, bytes[table + next - 1] == 0 else { return false }
+            guard next > offsets[token], table + next <= end, bytes[table + next - 1] == 0 else {
+                return false
+            }
             lengths.append(next - 1 - offsets[token])
         }
         (tokenTable, indexEnd, tokenOffsets, tokenLengths) = (table, index + 512, offsets, lengths)
@@ -74,15 +82,16 @@ struct KallsymsTables {
         let beginsName = (0..<256).map {
             tokenLengths[$0] > 0 && kinds.contains(bytes[tokenTable + tokenOffsets[$0]])
         }
-        var place = tokenTable / word * word - word
+        var place = tokenTable / alignment * alignment - alignment
         while place >= max(0, tokenTable - longest) {
-            if let value = bytes.load(UInt32.self, at: place), value > 256, Int(value) <= (tokenTable - place) / 2,
+            if let value = bytes.load(UInt32.self, at: place), value > 256,
+                Int(value) <= (tokenTable - place) / 2,
                 namesEndAtTokens(first: align(place + 4), count: Int(value), beginsName)
             {
                 (countOffset, count, names) = (place, Int(value), align(place + 4))
                 return true
             }
-            place -= word
+            place -= alignment
         }
         return false
     }
@@ -102,7 +111,9 @@ struct KallsymsTables {
                     length = length & 0x7f | Int(all[place]) << 7
                     place += 1
                 }
-                guard length > 0, place + length <= tokenTable, beginsName[Int(all[place])] else { return false }
+                guard length > 0, place + length <= tokenTable, beginsName[Int(all[place])] else {
+                    return false
+                }
                 place += length
             }
             place = align(place)
@@ -166,15 +177,16 @@ extension KallsymsTables {
             if let found = ascending(place, isMapped, percpu) { return found }
         }
         // 7.0 and later: relative to the place of the value itself; plain values where the kernel cannot be relocated.
-        if let place = addressOf(align(indexEnd)), word == 8 {
-            var own = place &- 4
+        let place = (indexEnd + 3) / 4 * 4
+        if var own = addressOf(place) {
+            let mask = word == 8 ? UInt64.max : UInt64(UInt32.max)
             let relative: (UInt32) -> UInt64 = {
-                own &+= 4
-                return own &+ UInt64(bitPattern: Int64(Int32(bitPattern: $0)))
+                defer { own &+= 4 }
+                return (own &+ UInt64(bitPattern: Int64(Int32(bitPattern: $0)))) & mask
             }
-            if let found = ascending(align(indexEnd), isMapped, relative) { return found }
+            if let found = ascending(place, isMapped, relative) { return found }
         }
-        if word == 4, let found = ascending(align(indexEnd), isMapped, { UInt64($0) }) { return found }
+        if word == 4, let found = ascending(place, isMapped, { UInt64($0) }) { return found }
         return plainAddresses(isMapped)
     }
 
@@ -190,7 +202,9 @@ extension KallsymsTables {
         return isMapped(result[count / 2]) ? result : nil
     }
 
-    private func ascending(_ place: Int, _ isMapped: (UInt64) -> Bool, _ value: (UInt32) -> UInt64) -> [UInt64]? {
+    private func ascending(_ place: Int, _ isMapped: (UInt64) -> Bool, _ value: (UInt32) -> UInt64)
+        -> [UInt64]?
+    {
         guard place >= 0, place + 4 * count <= bytes.count else { return nil }
         var result: [UInt64] = []
         result.reserveCapacity(count)
@@ -205,7 +219,8 @@ extension KallsymsTables {
     }
 
     private func loadWord(_ offset: Int) -> UInt64? {
-        word == 8 ? bytes.load(UInt64.self, at: offset) : bytes.load(UInt32.self, at: offset).map { UInt64($0) }
+        word == 8
+            ? bytes.load(UInt64.self, at: offset) : bytes.load(UInt32.self, at: offset).map { UInt64($0) }
     }
 }
 
@@ -224,10 +239,14 @@ extension KernelImage {
                 hint: Self.hintForSystemMap)
         }
         let symbols = KernelSymbols(
-            zip(tables.decodeNames(), addresses).map { KernelSymbol(address: $1, kind: $0.kind, name: $0.name) })
+            zip(tables.decodeNames(), addresses).map {
+                KernelSymbol(address: $1, kind: $0.kind, name: $0.name)
+            })
         // What every x86 kernel has: the start of its text, which is where its first executable segment begins.
         guard let start = symbols.unique("_text") ?? symbols.unique("_stext"), contains(start),
-            segments.contains(where: { $0.isExecutable && start >= $0.address && start - $0.address < 1 << 21 })
+            segments.contains(where: {
+                $0.isExecutable && start >= $0.address && start - $0.address < 1 << 21
+            })
         else {
             throw malformedImage(name, "its symbol tables do not name the start of its text")
         }

@@ -36,7 +36,8 @@ public struct KernelBanner: Sendable, Equatable {
         while let hit = bytes.firstOffset(of: pattern, from: start) {
             start = hit + pattern.count
             let limit = Swift.min(bytes.count, hit + 1024)
-            guard let end = bytes[hit..<limit].firstIndex(where: { $0 == 0 || $0 == UInt8(ascii: "\n") }) else { continue }
+            guard let end = bytes[hit..<limit].firstIndex(where: { $0 == 0 || $0 == UInt8(ascii: "\n") })
+            else { continue }
             if let banner = KernelBanner(String(decoding: bytes[hit..<end], as: UTF8.self)) { return banner }
         }
         return nil

@@ -41,7 +41,8 @@ private struct ExportTable {
     init?(suffix: String, memory: any KernelMemory, symbols: KernelSymbols) throws {
         func table(_ name: String) throws -> (UInt64, [UInt8])? {
             guard let start = symbols.unique("__start___" + name) else { return nil }
-            guard let stop = symbols.unique("__stop___" + name), stop >= start, stop - start <= largestTable else {
+            guard let stop = symbols.unique("__stop___" + name), stop >= start, stop - start <= largestTable
+            else {
                 return nil
             }
             return (start, try memory.read(at: start, count: Int(stop - start)))
@@ -67,7 +68,8 @@ private struct ExportTable {
     func read() throws -> [KernelExport] {
         let entrySize = exportEntrySize(table: bytes.count, checksums: checksums?.count ?? 0)
         guard let entrySize else {
-            throw Failure("malformed export table '\(name)': \(bytes.count) bytes are no whole number of entries")
+            throw Failure(
+                "malformed export table '\(name)': \(bytes.count) bytes are no whole number of entries")
         }
         let count = bytes.count / entrySize
         var names: [UInt64] = []
@@ -128,7 +130,9 @@ private struct TextWindow {
     }
 
     func string(at address: UInt64) throws -> String? {
-        if address >= start, address - start < UInt64(bytes.count), let text = bytes.string(at: Int(address - start)) {
+        if address >= start, address - start < UInt64(bytes.count),
+            let text = bytes.string(at: Int(address - start))
+        {
             return text
         }
         // Outside of the window, or at the end of what is mapped: one by one.
@@ -150,9 +154,11 @@ public func readExports(module: ObjectFile, object: String) throws -> [KernelExp
         guard let index = module.section(named: "__ksymtab" + suffix) else { return [] }
         let table = module.sections[index]
         let checksums = module.section(named: "__kcrctab" + suffix).map { module.sections[$0] }
-        let flags = suffix.isEmpty ? module.section(named: "__kflagstab").map { module.sections[$0].contents } : nil
+        let flags =
+            suffix.isEmpty ? module.section(named: "__kflagstab").map { module.sections[$0].contents } : nil
         guard let entrySize = exportEntrySize(table: table.size, checksums: checksums?.size ?? 0) else {
-            throw Failure("malformed module '\(object)': bad size of '\(table.name)'", status: .verificationRefused)
+            throw Failure(
+                "malformed module '\(object)': bad size of '\(table.name)'", status: .verificationRefused)
         }
         return try (0..<table.size / entrySize).map { entry in
             guard let name = module.text(at: entry * entrySize + 4, of: table), !name.isEmpty else {
@@ -164,7 +170,8 @@ public func readExports(module: ObjectFile, object: String) throws -> [KernelExp
             let crc = checksums.flatMap { module.checksum(at: entry * 4, of: $0) }
             let restricted = flags.map { entry < $0.count && $0[entry] & flagGPL != 0 } ?? !suffix.isEmpty
             return KernelExport(
-                name: name, crc: crc == 0 ? nil : crc, object: object, isGPL: restricted, namespace: space ?? "")
+                name: name, crc: crc == 0 ? nil : crc, object: object, isGPL: restricted,
+                namespace: space ?? "")
         }
     }
 }
@@ -184,7 +191,9 @@ extension ObjectFile {
 
     /// A checksum: plain, or before 6.0 the value of an absolute symbol.
     fileprivate func checksum(at offset: Int, of section: Section) -> UInt32? {
-        if let relocation = section.relocations(in: offset..<offset + 4).first, symbols.indices.contains(relocation.symbol) {
+        if let relocation = section.relocations(in: offset..<offset + 4).first,
+            symbols.indices.contains(relocation.symbol)
+        {
             let symbol = symbols[relocation.symbol]
             return symbol.section == SectionIndex.absolute ? UInt32(truncatingIfNeeded: symbol.value) : nil
         }

@@ -133,7 +133,8 @@ private struct ImageHeader {
     }
 
     init(_ bytes: [UInt8], name: String) throws {
-        guard bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]), bytes.count >= 64, bytes[4] == 1 || bytes[4] == 2, bytes[5] == 1
+        guard bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46]), bytes.count >= 64, bytes[4] == 1 || bytes[4] == 2,
+            bytes[5] == 1
         else { throw malformedImage(name, "not an x86 ELF file") }
         is64Bit = bytes[4] == 2
         self.name = name
@@ -142,9 +143,12 @@ private struct ImageHeader {
         guard machine == UInt16(is64Bit ? EM_X86_64 : EM_386) else {
             throw malformedImage(name, "it is for machine \(machine), only x86 is known")
         }
-        guard type == UInt16(ET_EXEC) || type == UInt16(ET_DYN) else { throw malformedImage(name, "it is not linked") }
+        guard type == UInt16(ET_EXEC) || type == UInt16(ET_DYN) else {
+            throw malformedImage(name, "it is not linked")
+        }
         let sizes = is64Bit ? 54 : 42
-        tableOffset = is64Bit ? bytes.load(UInt64.self, at: 32) ?? 0 : UInt64(bytes.load(UInt32.self, at: 28) ?? 0)
+        tableOffset =
+            is64Bit ? bytes.load(UInt64.self, at: 32) ?? 0 : UInt64(bytes.load(UInt32.self, at: 28) ?? 0)
         entrySize = Int(bytes.load(UInt16.self, at: sizes) ?? 0)
         count = Int(bytes.load(UInt16.self, at: sizes + 2) ?? 0)
         guard entrySize >= (is64Bit ? 56 : 32), tableOffset < 1 << 40 else {
@@ -155,7 +159,9 @@ private struct ImageHeader {
     func programHeaders(_ bytes: [UInt8]) throws -> [Part] {
         try (0..<count).map { index in
             let at = Int(tableOffset) + index * entrySize
-            guard at + entrySize <= bytes.count else { throw malformedImage(name, "its program headers are truncated") }
+            guard at + entrySize <= bytes.count else {
+                throw malformedImage(name, "its program headers are truncated")
+            }
             func word(_ offset: Int) -> UInt32 { bytes.load(UInt32.self, at: at + offset) ?? 0 }
             func long(_ offset: Int) -> UInt64 { bytes.load(UInt64.self, at: at + offset) ?? 0 }
             let part =

@@ -49,8 +49,11 @@ public enum KernelImporter {
             return .init(content: try KernelImage(vmlinuxAt: path), path: path, bootPath: nil)
         }
         let kept = cache + "/vmlinux-" + (try KernelPackage.fileKey(path))
-        if Files.isRegular(kept) { return .init(content: try KernelImage(vmlinuxAt: kept), path: kept, bootPath: path) }
-        return .init(content: try await KernelImage.open(path, uncompressed: kept), path: kept, bootPath: path)
+        if Files.isRegular(kept) {
+            return .init(content: try KernelImage(vmlinuxAt: kept), path: kept, bootPath: path)
+        }
+        return .init(
+            content: try await KernelImage.open(path, uncompressed: kept), path: kept, bootPath: path)
     }
 }
 
@@ -81,10 +84,15 @@ struct KernelMerger {
         let fromConfig = parsed.arch.map { [Sourced(value: $0, path: config.path)] } ?? []
         identity.arch = try agree("architecture", imageFacts { $0.arch } + pieces.arches + fromConfig) ?? ""
         guard ["x86_64", "i686"].contains(identity.arch) else {
-            throw Failure("kernels for '\(identity.arch)' are not known", hint: "'\(config.path)' says neither X86_64 nor X86_32")
+            throw Failure(
+                "kernels for '\(identity.arch)' are not known",
+                hint: "'\(config.path)' says neither X86_64 nor X86_32")
         }
         identity.compiler =
-            try agree("compiler", imageFacts { $0.banner?.compiler } + (parsed.compiler.map { [Sourced(value: $0, path: config.path)] } ?? []))
+            try agree(
+                "compiler",
+                imageFacts { $0.banner?.compiler }
+                    + (parsed.compiler.map { [Sourced(value: $0, path: config.path)] } ?? []))
             ?? ""
         identity.configDigest = sha256(config.value)
         if images.isEmpty { missing.append(.image) }
@@ -92,7 +100,8 @@ struct KernelMerger {
         let exports = try chooseExports(symbols)
         if pieces.modules.isEmpty && parsed["MODULES"] == "y" { missing.append(.modules) }
         return ImportedKernel(
-            identity: identity, config: config.value, symbols: symbols, exports: exports, imagePath: images.first?.path,
+            identity: identity, config: config.value, symbols: symbols, exports: exports,
+            imagePath: images.first?.path,
             bootImagePath: images.first { $0.bootPath != nil }?.bootPath, modulesPath: pieces.modules.first,
             missing: missing.map { .of($0, release: identity.release) }, ignored: ignored)
     }
@@ -109,7 +118,8 @@ struct KernelMerger {
         let release = try agree("release", imageFacts { $0.banner?.release } + pieces.releases)
         let version = try agree("version", imageFacts { $0.banner?.version } + pieces.versions)
         return KernelIdentity(
-            arch: "", buildID: buildID ?? "", release: release ?? "", version: version ?? "", compiler: "", configDigest: "")
+            arch: "", buildID: buildID ?? "", release: release ?? "", version: version ?? "", compiler: "",
+            configDigest: "")
     }
 
     /// The one value that all pieces state; nil where none does.
@@ -121,7 +131,9 @@ struct KernelMerger {
         return first.value
     }
 
-    private func contradiction(_ what: String, _ a: String, _ pathA: String, _ b: String, _ pathB: String) -> Failure {
+    private func contradiction(_ what: String, _ a: String, _ pathA: String, _ b: String, _ pathB: String)
+        -> Failure
+    {
         Failure(
             "the kernel's pieces are of different builds: \(what) \(a) in '\(pathA)', \(b) in '\(pathB)'",
             hint: "give only what belongs to one build")
@@ -131,7 +143,9 @@ struct KernelMerger {
         var candidates = pieces.configs
         if candidates.isEmpty {
             for image in images {
-                if let text = try image.content.embeddedConfig() { candidates.append(Sourced(value: text, path: image.source)) }
+                if let text = try image.content.embeddedConfig() {
+                    candidates.append(Sourced(value: text, path: image.source))
+                }
             }
         }
         // Of a vendor's two, that beside the image is as the kernel was built; that of its headers has options added.
@@ -140,14 +154,19 @@ struct KernelMerger {
             let release = pieces.releases.first?.value ?? "RELEASE"
             throw Failure(
                 "no config of the kernel in what was given",
-                hint: "the packages linux-image-\(release) and linux-headers-\(release) hold it; or give a folder with .config")
+                hint:
+                    "the packages linux-image-\(release) (or linux-base-\(release)) and linux-headers-\(release) hold it; "
+                    + "or give a folder with .config"
+            )
         }
         for other in candidates where other.value != first.value {
             let differences = ConfigFile.differences(
-                from: try ConfigFile(first.value, name: first.path), to: try ConfigFile(other.value, name: other.path))
+                from: try ConfigFile(first.value, name: first.path),
+                to: try ConfigFile(other.value, name: other.path))
             if let difference = differences.first(where: { $0.cause != .harmless }) {
                 throw contradiction(
-                    "CONFIG_\(difference.option)", difference.before ?? "off", first.path, difference.after ?? "off",
+                    "CONFIG_\(difference.option)", difference.before ?? "off", first.path,
+                    difference.after ?? "off",
                     other.path)
             }
         }
@@ -191,7 +210,9 @@ struct KernelMerger {
 
     private func compare(_ map: Sourced<KernelSymbols>, with own: KernelSymbols, of image: Image) throws {
         for symbol in own.all.lazy.filter(\.isCode) {
-            guard let expected = map.value.unique(symbol.name), own.unique(symbol.name) != nil else { continue }
+            guard let expected = map.value.unique(symbol.name), own.unique(symbol.name) != nil else {
+                continue
+            }
             guard expected == symbol.address else {
                 throw contradiction(
                     "address of '\(symbol.name)'", hex(symbol.address), image.source, hex(expected), map.path)

@@ -21,7 +21,8 @@ enum KernelPackage {
             do {
                 try await Command(["dpkg-deb", "-x", path, part]).check("cannot unpack '\(path)'")
             } catch let failure as Failure where failure.message.hasPrefix("cannot run") {
-                throw Failure(failure.message, hint: "install dpkg, or give the unpacked package in place of '\(path)'")
+                throw Failure(
+                    failure.message, hint: "install dpkg, or give the unpacked package in place of '\(path)'")
             }
             try await indexModules(in: part)
             guard rename(part, target) == 0 else { throw Failure.system("create", target, errno: errno) }
@@ -37,13 +38,15 @@ enum KernelPackage {
     private static func indexModules(in root: String) async throws {
         let programs = ["/usr/sbin/depmod", "/sbin/depmod", "/usr/bin/depmod"]
         guard let depmod = programs.first(where: Files.exists) else { return }
-        for parent in ["/lib/modules", "/usr/lib/modules"].map({ root + $0 }) where Files.isDirectory(parent) {
+        for parent in ["/lib/modules", "/usr/lib/modules"].map({ root + $0 }) where Files.isDirectory(parent)
+        {
             for release in try Files.list(parent)
-            where Files.exists(parent + "/" + release + "/modules.order")
+            where Files.isDirectory(parent + "/" + release + "/kernel")
                 && !Files.exists(parent + "/" + release + "/modules.dep")
             {
                 let base = parent.hasSuffix("/usr/lib/modules") ? root + "/usr" : root
-                try await Command([depmod, "-b", base, release]).check("cannot index the modules of \(release)")
+                try await Command([depmod, "-b", base, release]).check(
+                    "cannot index the modules of \(release)")
             }
         }
     }
@@ -52,7 +55,8 @@ enum KernelPackage {
     static func fileKey(_ path: String) throws -> String {
         var info = stat()
         guard stat(path, &info) == 0 else { throw Failure.system("open", path, errno: errno) }
-        let text = "\(try Files.absolute(path)) \(info.st_size) \(info.st_mtim.tv_sec) \(info.st_mtim.tv_nsec)"
+        let text =
+            "\(try Files.absolute(path)) \(info.st_size) \(info.st_mtim.tv_sec) \(info.st_mtim.tv_nsec)"
         return String(sha256(text).prefix(16))
     }
 }

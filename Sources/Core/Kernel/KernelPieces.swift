@@ -24,7 +24,9 @@ struct KernelPieces: Sendable {
     var versions: [Sourced<String>] = []
     var buildIDs: [Sourced<String>] = []
 
-    var isEmpty: Bool { images.isEmpty && configs.isEmpty && systemMaps.isEmpty && moduleSymvers.isEmpty && modules.isEmpty }
+    var isEmpty: Bool {
+        images.isEmpty && configs.isEmpty && systemMaps.isEmpty && moduleSymvers.isEmpty && modules.isEmpty
+    }
 
     mutating func add(_ other: KernelPieces) {
         images += other.images
@@ -73,7 +75,8 @@ extension KernelPieces {
         }
         // Where lib is a link to usr/lib, both names lead to one folder.
         var seen: Set<String> = []
-        for parent in ["lib/modules", "usr/lib/modules"].map({ folder + "/" + $0 }) where Files.isDirectory(parent) {
+        for parent in ["lib/modules", "usr/lib/modules"].map({ folder + "/" + $0 })
+        where Files.isDirectory(parent) {
             guard seen.insert(try Files.absolute(parent)).inserted else { continue }
             for release in try Files.list(parent) { try addModules(parent + "/" + release, release: release) }
         }
@@ -90,7 +93,8 @@ extension KernelPieces {
         if Files.exists(notes), let id = gnuBuildID(inNotes: try Files.read(notes)) {
             buildIDs.append(Sourced(value: id, path: notes))
         }
-        let folder = ["/lib/modules/", "/usr/lib/modules/"].map { root + $0 + release }.first(where: Files.isDirectory)
+        let folder = ["/lib/modules/", "/usr/lib/modules/"].map { root + $0 + release }.first(
+            where: Files.isDirectory)
         if let folder { try addModules(folder, release: release) }
         let image = root + "/boot/vmlinuz-" + release
         if images.isEmpty, Files.isRegular(image) { addImage(image) }
@@ -122,15 +126,18 @@ extension KernelPieces {
     private mutating func addRelease(ofFile path: String) {
         for prefix in ["vmlinuz-", "vmlinux-", "config-"] where path.lastPathComponent.hasPrefix(prefix) {
             let release = path.lastPathComponent.dropFirst(prefix.count)
-            if release.first?.isNumber == true { releases.append(Sourced(value: String(release), path: path)) }
+            if release.first?.isNumber == true {
+                releases.append(Sourced(value: String(release), path: path))
+            }
         }
     }
 
     private mutating func addModules(_ path: String, release: String) throws {
         if Files.isRegular(path + "/vmlinuz") { images.append(path + "/vmlinuz") }
         if Files.isRegular(path + "/config") { try addConfig(path + "/config") }
-        // A headers package has the folder too, with nothing but links to the sources.
-        guard Files.isDirectory(path + "/kernel") || Files.exists(path + "/modules.order") else { return }
+        if Files.isRegular(path + "/System.map") { systemMaps.append(path + "/System.map") }
+        // Other packages have the folder too: with links to the sources, or with lists of what is built in.
+        guard Files.isDirectory(path + "/kernel") else { return }
         modules.append(path)
         releases.append(Sourced(value: release, path: path))
     }
@@ -164,10 +171,13 @@ struct SystemName: Sendable {
     /// Of the running kernel.
     static func current() throws -> SystemName {
         var name = utsname()
-        guard uname(&name) == 0 else { throw Failure("cannot ask the kernel for its name: \(describe(errno: errno))") }
+        guard uname(&name) == 0 else {
+            throw Failure("cannot ask the kernel for its name: \(describe(errno: errno))")
+        }
         func text<T>(_ field: T) -> String {
             withUnsafeBytes(of: field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         }
-        return SystemName(release: text(name.release), version: text(name.version), machine: text(name.machine))
+        return SystemName(
+            release: text(name.release), version: text(name.version), machine: text(name.machine))
     }
 }

@@ -102,7 +102,9 @@ public struct KernelSymbols: Sendable {
     }
 
     private static func sorted(_ symbols: [KernelSymbol]) -> [KernelSymbol] {
-        let isSorted = symbols.indices.dropFirst().allSatisfy { symbols[$0 - 1].address <= symbols[$0].address }
+        let isSorted = symbols.indices.dropFirst().allSatisfy {
+            symbols[$0 - 1].address <= symbols[$0].address
+        }
         guard !isSorted else { return symbols }
         // Only numbers are moved about while sorting: moving symbols would count references.
         var order = symbols.indices.map { (symbols[$0].address, $0) }
@@ -116,7 +118,9 @@ public struct KernelSymbols: Sendable {
         func add(_ bytes: UnsafeBufferPointer<UInt8>) {
             for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
         }
-        if name.utf8.withContiguousStorageIfAvailable(add) == nil { Array(name.utf8).withUnsafeBufferPointer(add) }
+        if name.utf8.withContiguousStorageIfAvailable(add) == nil {
+            Array(name.utf8).withUnsafeBufferPointer(add)
+        }
         return Int(truncatingIfNeeded: value ^ (value >> 32))
     }
 }

@@ -16,7 +16,9 @@ public enum ModuleFile {
         var name = Substring(path)
         if name.hasPrefix(modules + "/") { name = name.dropFirst(modules.count + 1) }
         if name.hasPrefix("kernel/") { name = name.dropFirst("kernel/".count) }
-        for suffix in programs.keys.sorted() + [".ko"] where name.hasSuffix(suffix) { name = name.dropLast(suffix.count) }
+        for suffix in programs.keys.sorted() + [".ko"] where name.hasSuffix(suffix) {
+            name = name.dropLast(suffix.count)
+        }
         return String(name)
     }
 

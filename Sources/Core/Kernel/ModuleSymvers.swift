@@ -8,12 +8,17 @@ extension [KernelExport] {
         for (number, line) in text.split(separator: UInt8(ascii: "\n")).enumerated() {
             let fields = line.split(separator: UInt8(ascii: "\t"), omittingEmptySubsequences: false)
                 .map { String(decoding: $0, as: UTF8.self) }
-            guard fields.count >= 4, fields[0].hasPrefix("0x"), let crc = UInt32(fields[0].dropFirst(2), radix: 16),
+            guard fields.count >= 4, fields[0].hasPrefix("0x"),
+                let crc = UInt32(fields[0].dropFirst(2), radix: 16),
                 !fields[1].isEmpty, !fields[2].isEmpty, fields[3].hasPrefix("EXPORT_")
-            else { throw Failure("malformed Module.symvers '\(name)', line \(number + 1)", status: .verificationRefused) }
+            else {
+                throw Failure(
+                    "malformed Module.symvers '\(name)', line \(number + 1)", status: .verificationRefused)
+            }
             exports.append(
                 KernelExport(
-                    name: fields[1], crc: crc == 0 ? nil : crc, object: fields[2], isGPL: fields[3].hasSuffix("_GPL"),
+                    name: fields[1], crc: crc == 0 ? nil : crc, object: fields[2],
+                    isGPL: fields[3].hasSuffix("_GPL"),
                     namespace: fields.count > 4 ? fields[4] : ""))
         }
         self = exports
@@ -24,7 +29,9 @@ extension [KernelExport] {
         var out: [UInt8] = []
         for export in self {
             let digits = String(export.crc ?? 0, radix: 16)
-            out += "0x\(String(repeating: "0", count: 8 - digits.count))\(digits)\t\(export.name)\t\(export.object)\t".utf8
+            out +=
+                "0x\(String(repeating: "0", count: 8 - digits.count))\(digits)\t\(export.name)\t\(export.object)\t"
+                .utf8
             out += "EXPORT_SYMBOL\(export.isGPL ? "_GPL" : "")\t\(export.namespace)\n".utf8
         }
         return out

@@ -22,7 +22,9 @@ extension KernelSymbols {
         var out: [UInt8] = []
         out.reserveCapacity(all.count * 44)
         for symbol in all {
-            for shift in stride(from: 60, through: 0, by: -4) { out.append(digits[Int(symbol.address >> shift & 15)]) }
+            for shift in stride(from: 60, through: 0, by: -4) {
+                out.append(digits[Int(symbol.address >> shift & 15)])
+            }
             out.append(UInt8(ascii: " "))
             out.append(symbol.kind)
             out.append(UInt8(ascii: " "))
@@ -62,7 +64,8 @@ private struct SymbolTextParser {
             // nm(1) prints blanks in place of the address of an undefined symbol.
             if end > position, bytes[position] != UInt8(ascii: " ") {
                 guard let symbol = symbol(position..<end, &module) else {
-                    throw Failure("malformed symbol table '\(name)', line \(line)", status: .verificationRefused)
+                    throw Failure(
+                        "malformed symbol table '\(name)', line \(line)", status: .verificationRefused)
                 }
                 symbols.append(symbol)
             }
@@ -72,7 +75,9 @@ private struct SymbolTextParser {
     }
 
     /// One line; nil where it is malformed. `module` is the last module seen: thousands of lines in turn name it.
-    private func symbol(_ line: Range<Int>, _ module: inout (name: String, bytes: Range<Int>)?) -> KernelSymbol? {
+    private func symbol(_ line: Range<Int>, _ module: inout (name: String, bytes: Range<Int>)?)
+        -> KernelSymbol?
+    {
         var position = line.lowerBound
         var address: UInt64 = 0
         while position < line.upperBound, let digit = hexDigit(bytes[position]) {
@@ -80,7 +85,8 @@ private struct SymbolTextParser {
             address = address << 4 | UInt64(digit)
             position += 1
         }
-        guard position > line.lowerBound, position + 3 < line.upperBound, bytes[position] == UInt8(ascii: " "),
+        guard position > line.lowerBound, position + 3 < line.upperBound,
+            bytes[position] == UInt8(ascii: " "),
             bytes[position + 2] == UInt8(ascii: " ")
         else { return nil }
         let kind = bytes[position + 1]
@@ -91,7 +97,8 @@ private struct SymbolTextParser {
         var symbol = KernelSymbol(address: address, kind: kind, name: text(start..<end))
         if end == line.upperBound { return symbol }
         // `\t[m]` is the shortest.
-        guard line.upperBound - end > 3, bytes[end] == UInt8(ascii: "\t"), bytes[end + 1] == UInt8(ascii: "["),
+        guard line.upperBound - end > 3, bytes[end] == UInt8(ascii: "\t"),
+            bytes[end + 1] == UInt8(ascii: "["),
             bytes[line.upperBound - 1] == UInt8(ascii: "]")
         else { return nil }
         let label = end + 2..<line.upperBound - 1
