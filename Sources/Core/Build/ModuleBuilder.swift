@@ -120,6 +120,7 @@ public struct ModuleBuilder: Sendable {
     /// What modpost would write: the module's own structure and what the loader checks.
     private static let moduleSource = """
         #include <linux/module.h>
+        #define INCLUDE_VERMAGIC
         #include <linux/vermagic.h>
 
         MODULE_INFO(vermagic, VERMAGIC_STRING);

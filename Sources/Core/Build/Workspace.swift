@@ -123,7 +123,7 @@ public struct Workspace: Sendable {
     /// Prepares `object/` once: config, its check, generated headers and the kernel's build tools, the release.
     public func prepare(_ configuration: Configuration, progress: (String) -> Void) async throws {
         let key = sha256(
-            "2\n\(configuration.config)\n\(configuration.release)\n\(configuration.toolchain.versionText)")
+            "3\n\(configuration.config)\n\(configuration.release)\n\(configuration.toolchain.versionText)")
         if let record = try? Files.readText(preparedRecord), record.trimmed == key { return }
         try Files.remove(preparedRecord)
         progress("preparing the kernel's build tree (once for this kernel)")
@@ -140,22 +140,18 @@ public struct Workspace: Sendable {
         }
         try await make(["-j\(Self.processors)", "modules_prepare"], configuration).check(
             "cannot prepare the kernel's build tree")
-        if !configuration.release.isEmpty { try forceRelease(configuration.release) }
         try Files.write(key + "\n", to: preparedRecord)
     }
 
-    /// The vendor's release string is not the source's; vermagic must have the vendor's.
-    private func forceRelease(_ release: String) throws {
-        try Files.write(release + "\n", to: object + "/include/config/kernel.release")
-        try Files.write("#define UTS_RELEASE \"\(release)\"\n", to: object + "/include/generated/utsrelease.h")
-    }
-
     func make(_ targets: [String], _ configuration: Configuration) -> Command {
-        Command(
+        // The vendor's release is not the source's. It must be given to every make: each one writes utsrelease.h anew,
+        // and code (override_release) and vermagic hold it.
+        let release = configuration.release.isEmpty ? [] : ["KERNELRELEASE=" + configuration.release]
+        return Command(
             [
                 "make", "-s", "-C", source, "O=" + object, "ARCH=" + Self.sourceArchitecture(configuration.arch),
                 "CC=" + configuration.toolchain.compiler, "HOSTCC=" + Self.hostCompiler,
-            ] + targets, environment: makeEnvironment)
+            ] + release + targets, environment: makeEnvironment)
     }
 
     private static let hostCompiler = "gcc"

@@ -17,7 +17,7 @@ public struct Initialisation: Sendable {
     static let record = "ksplice.set"
     /// Keys with many values get ours besides the others.
     static let added = [
-        ("notes.displayRef", UpdateStore.peopleNotes), ("notes.rewriteRef", "refs/notes/ksplice/*"),
+        ("notes.displayRef", UpdateStore.peopleNotes + "*"), ("notes.rewriteRef", "refs/notes/ksplice/*"),
         ("log.excludeDecoration", "refs/ksplice/*"),
     ]
 

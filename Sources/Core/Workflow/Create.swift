@@ -140,7 +140,8 @@ struct CreateJob {
 
     private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
         do {
-            return ConfigFile.differences(from: try ConfigFile(before), to: try ConfigFile(after)).map(\.description)
+            return ConfigFile.differences(from: try ConfigFile(before), to: try ConfigFile(after))
+                .filter { $0.cause != .harmless }.map(\.description)
         } catch {
             return ["\(error)"]
         }
