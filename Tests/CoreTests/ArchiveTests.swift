@@ -14,13 +14,16 @@ import Testing
         var block = header
         for index in 148..<156 { block[index] = 32 }
         let sum = String(block.reduce(0) { $0 + Int($1) }, radix: 8)
-        for (index, byte) in (String(repeating: "0", count: 6 - sum.count) + sum).utf8.enumerated() { block[148 + index] = byte }
+        for (index, byte) in (String(repeating: "0", count: 6 - sum.count) + sum).utf8.enumerated() {
+            block[148 + index] = byte
+        }
         block[154] = 0
         return block
     }
 
     private func file(_ path: String, _ content: [UInt8]) throws -> [UInt8] {
-        try header(path, size: content.count) + content + [UInt8](repeating: 0, count: TarHeader.padding(content.count))
+        try header(path, size: content.count) + content
+            + [UInt8](repeating: 0, count: TarHeader.padding(content.count))
     }
 
     private let end = [UInt8](repeating: 0, count: 1024)
@@ -50,7 +53,8 @@ import Testing
         try await Command(["tar", "xzf", "u.tar.gz"], directory: place).check()
         for format in ["ustar", "gnu"] {
             try await Command(
-                ["tar", "czf", "v.tar.gz", "--format=" + format, "ksplice-" + update.id.prefix(8)], directory: place
+                ["tar", "czf", "v.tar.gz", "--format=" + format, "ksplice-" + update.id.prefix(8)],
+                directory: place
             ).check()
             #expect(try Update(archive: Files.read(place + "/v.tar.gz")).id == update.id)
         }
@@ -70,13 +74,16 @@ import Testing
             #expect(try refusal(file(path, []) + end).contains("leads elsewhere"))
         }
         #expect(try refusal(file("alone", []) + end).contains("outside of its one folder"))
-        #expect(try refusal(file("ksplice-1/a", []) + file("ksplice-2/b", []) + end).contains("outside of its one folder"))
+        #expect(
+            try refusal(file("ksplice-1/a", []) + file("ksplice-2/b", []) + end).contains(
+                "outside of its one folder"))
         #expect(try refusal(file("ksplice-1/a", [1]) + file("ksplice-1/a", [1]) + end).contains("twice"))
     }
 
     @Test(arguments: ["1", "2", "3", "4", "6", "7", "x", "g", "L", "K", "S"] as [Character])
     func linksAndDevicesAreRefused(type: Character) throws {
-        #expect(try refusal(header("ksplice-1/a", size: 0, type: type) + end).contains("neither file nor folder"))
+        #expect(
+            try refusal(header("ksplice-1/a", size: 0, type: type) + end).contains("neither file nor folder"))
     }
 
     @Test func damageIsRefused() throws {

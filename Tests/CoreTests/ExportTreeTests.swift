@@ -17,7 +17,11 @@ import Testing
         let one = try await fixture.commit("one", ["a.c": "a\n", "d/b.c": "b\n$Id$\n", "d/only": "1\n"])
         try symlinkOrFail("a.c", fixture.directory + "/link")
         let two = try await fixture.commit(
-            "two", ["a.c": "a\n", "d/b.c": "b2\n", "d/only": nil, "e": "e\n", ".gitattributes": "* text eol=crlf ident\n"])
+            "two",
+            [
+                "a.c": "a\n", "d/b.c": "b2\n", "d/only": nil, "e": "e\n",
+                ".gitattributes": "* text eol=crlf ident\n",
+            ])
         let before = try await fixture.userState()
         let repository = try await fixture.repository
         let place = try Files.temporaryDirectory()

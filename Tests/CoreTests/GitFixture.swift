@@ -67,6 +67,8 @@ final class GitFixture: Sendable {
         manifest.replacements = functions.map { .init(unit: 0, symbol: $0, preSymbol: 1, size: 10) }
         return Update(
             manifest: manifest,
-            files: ["update.ko": [1, 2, 3], "patch": [], "pre/kernel/sys.o": [UInt8](repeating: 7, count: 1000)])
+            files: [
+                "update.ko": [1, 2, 3], "patch": [], "pre/kernel/sys.o": [UInt8](repeating: 7, count: 1000),
+            ])
     }
 }

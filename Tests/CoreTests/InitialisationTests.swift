@@ -10,7 +10,9 @@ import Testing
         let initialisation = Initialisation(try await fixture.repository)
         let steps = try await initialisation.run()
         #expect(steps.count == 6 && steps.allSatisfy(\.changed))
-        #expect(try await fixture.git("config", "--get-all", "notes.displayRef") == "refs/notes/mine\nrefs/notes/ksplice/updates")
+        #expect(
+            try await fixture.git("config", "--get-all", "notes.displayRef")
+                == "refs/notes/mine\nrefs/notes/ksplice/updates")
         #expect(Files.isDirectory(fixture.directory + "/.git/ksplice"))
         let after = try Files.readText(fixture.directory + "/.git/config")
         #expect(try await initialisation.run().contains(where: \.changed) == false)

@@ -11,10 +11,12 @@ import Testing
         let fixture = try await GitFixture()
         let id = try await fixture.commit("fix", ["f": "1\n"])
         let store = UpdateStore(try await fixture.repository)
-        let update = GitFixture.update(description: "fix \"it\"\nnow", commits: [id], functions: ["f", "g", "f"])
+        let update = GitFixture.update(
+            description: "fix \"it\"\nnow", commits: [id], functions: ["f", "g", "f"])
         let stored = try await store.store(update)
         #expect(stored.ref == "refs/ksplice/updates/x86_64/ab12/" + update.id)
-        #expect(stored.commits == [id] && stored.description == "fix \"it\" now" && stored.release == "6.1.0-1")
+        #expect(
+            stored.commits == [id] && stored.description == "fix \"it\" now" && stored.release == "6.1.0-1")
         #expect(stored.preTree == update.manifest.preTree && stored.postTree == update.manifest.postTree)
         let loaded = try await store.load(stored.ref)
         #expect(loaded.id == update.id && loaded.files == update.files)
@@ -41,19 +43,25 @@ import Testing
         // git makes folders in a notes tree when there are many.
         var blob = "blob\nmark :1\ndata 2\nx\n\n"
         for n in 0..<400 { blob += "N :1 \(sha256("\(n)").prefix(40))\n" }
-        let script = "blob\nmark :1\ndata 2\nx\n\ncommit refs/notes/ksplice/builds\ncommitter A <a> 1 +0000\ndata 0\n"
+        let script =
+            "blob\nmark :1\ndata 2\nx\n\ncommit refs/notes/ksplice/builds\ncommitter A <a> 1 +0000\ndata 0\n"
             + (0..<400).map { n in
                 let name = sha256("\(n)").prefix(40)
                 return "M 644 :1 \(name.prefix(2))/\(name.dropFirst(2))\n"
             }.joined()
-        try await Command(["git", "fast-import", "--quiet"], directory: fixture.directory, input: Array(script.utf8)).check()
+        try await Command(
+            ["git", "fast-import", "--quiet"], directory: fixture.directory, input: Array(script.utf8)
+        ).check()
         let store = UpdateStore(try await fixture.repository)
         let update = GitFixture.update(commits: [ids[0], ids[2]])
         let stored = try await store.store(update)
         #expect(try await note(fixture, "updates", ids[0]).hasPrefix("mine\n6.1.0-1"))
         for id in [ids[0], ids[2]] { #expect(try await note(fixture, "builds", id).contains(update.id)) }
         #expect(try await fixture.git("notes", "--ref=ksplice/builds", "list").lines.count == 402)
-        #expect(try await fixture.git("ls-tree", "--name-only", "refs/notes/ksplice/builds").lines.allSatisfy { $0.count == 2 })
+        #expect(
+            try await fixture.git("ls-tree", "--name-only", "refs/notes/ksplice/builds").lines.allSatisfy {
+                $0.count == 2
+            })
         try await store.store(update)
         #expect(try await note(fixture, "updates", ids[0]).lines.count == 2)
         try await store.remove(stored)
@@ -100,9 +108,12 @@ import Testing
         let store = UpdateStore(try await fixture.repository)
         let first = try await store.store(GitFixture.update(description: "first", commits: [one, two]))
         let second = try await store.store(GitFixture.update(description: "second", commits: [two], pre: "3"))
-        let other = try await store.store(GitFixture.update(description: "other", commits: [one], buildID: "ff00"))
+        let other = try await store.store(
+            GitFixture.update(description: "other", commits: [one], buildID: "ff00"))
         let kernel = GitFixture.update().manifest.kernel
-        for spec in [first.id, String(first.id.prefix(9)), "ksplice-" + first.id.prefix(8).uppercased(), first.ref] {
+        for spec in [
+            first.id, String(first.id.prefix(9)), "ksplice-" + first.id.prefix(8).uppercased(), first.ref,
+        ] {
             #expect(try await store.find(spec) == first)
         }
         #expect(try await store.find("HEAD~1", kernel: kernel) == first)
@@ -117,12 +128,17 @@ import Testing
             let failure = await #expect(throws: Failure.self) { try await store.find(spec) }
             #expect(failure?.status == .notFound)
         }
-        #expect(try await Set(store.list(arch: "x86_64", buildID: "ab12").map(\.id)) == [first.id, second.id])
+        #expect(
+            try await Set(store.list(arch: "x86_64", buildID: "ab12").map(\.id)) == [first.id, second.id])
         #expect(try await store.list(arch: "x86_64", buildID: "ab1").isEmpty)
         #expect(try await store.list(arch: "x86_64").count == 3)
-        #expect(try await store.find(kernel: kernel, preTree: second.preTree, postTree: second.postTree) == [second])
+        #expect(
+            try await store.find(kernel: kernel, preTree: second.preTree, postTree: second.postTree) == [
+                second
+            ])
         try await store.remove(second)
-        #expect(try await store.find(kernel: kernel, preTree: second.preTree, postTree: second.postTree) == [])
+        #expect(
+            try await store.find(kernel: kernel, preTree: second.preTree, postTree: second.postTree) == [])
         #expect(try await store.find("HEAD", kernel: kernel) == first)
         #expect(try await store.list(arch: "x86_64", buildID: "ff00") == [other])
     }
@@ -173,7 +189,8 @@ import Testing
         #expect(first.map(\.subject) == ["kernel one"] && first[0].refName == "ab12")
         try await store.save(arch: "x86_64", refName: "ab12", subject: "kernel one", files: files)
         #expect(try await store.list() == first)
-        try await store.save(arch: "x86_64", refName: "ab12", subject: "kernel two", files: ["descriptor": [2]])
+        try await store.save(
+            arch: "x86_64", refName: "ab12", subject: "kernel two", files: ["descriptor": [2]])
         #expect(try await store.load(arch: "x86_64", refName: "ab12") == ["descriptor": [2]])
         try await store.remove(arch: "x86_64", refName: "ab12")
         #expect(try await store.list().isEmpty)

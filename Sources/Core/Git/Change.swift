@@ -70,8 +70,10 @@ extension Repository {
                 "'\(range)' is not a line of history: its start is no ancestor of its end",
                 hint: "start where both part: git merge-base \(first.prefix(12)) \(last.prefix(12))")
         }
-        let listed = try await git(["rev-list", "--reverse", "--topo-order", "--end-of-options", "\(first)..\(last)"])
-            .check("cannot list the commits of '\(range)'")
+        let listed = try await git([
+            "rev-list", "--reverse", "--topo-order", "--end-of-options", "\(first)..\(last)",
+        ])
+        .check("cannot list the commits of '\(range)'")
         let commits = listed.text.lines.map(String.init)
         guard !commits.isEmpty else { throw Failure("'\(range)' holds no commit", status: .notFound) }
         let subject = try commit(last).subject
@@ -92,8 +94,11 @@ extension Repository {
         for strip in ["-p1", "-p0"] {
             try await git(["read-tree", tree], environment: environment).check("cannot read tree \(tree)")
             let applied = try await git(
-                ["-c", "apply.ignoreWhitespace=no", "-c", "core.autocrlf=false", "apply", "--cached", "--whitespace=nowarn",
-                    strip, "-"], environment: environment, input: patch
+                [
+                    "-c", "apply.ignoreWhitespace=no", "-c", "core.autocrlf=false", "apply", "--cached",
+                    "--whitespace=nowarn",
+                    strip, "-",
+                ], environment: environment, input: patch
             ).run()
             guard applied.succeeded else {
                 refusals.append(applied)
@@ -101,7 +106,8 @@ extension Repository {
             }
             let written = try await git(["write-tree"], environment: environment).check("cannot write a tree")
             return Change(
-                description: Self.subject(ofPatch: patch) ?? name.lastPathComponent, commits: [], baseTree: tree,
+                description: Self.subject(ofPatch: patch) ?? name.lastPathComponent, commits: [],
+                baseTree: tree,
                 changeTree: written.text.trimmed)
         }
         // The more telling words are those of the attempt that found the files.

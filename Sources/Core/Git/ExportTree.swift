@@ -17,7 +17,9 @@ extension Repository {
     public func exportTree(_ tree: String, to directory: String, index: String) async throws {
         try Files.createDirectory(directory)
         try Files.createDirectory(index.directoryPart)
-        let (directory, index) = try (Files.absolute(directory), Files.absolute(index.directoryPart) + "/" + index.lastPathComponent)
+        let (directory, index) = try (
+            Files.absolute(directory), Files.absolute(index.directoryPart) + "/" + index.lastPathComponent
+        )
         let guardFile = open(index + ".guard", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard guardFile >= 0 else { throw Failure.system("create", index + ".guard", errno: errno) }
         defer {
@@ -26,7 +28,9 @@ extension Repository {
             close(guardFile)
         }
         guard flock(guardFile, LOCK_EX | LOCK_NB) == 0 else {
-            throw Failure("another process is writing '\(directory)'", status: .busy, hint: "try again when it has ended")
+            throw Failure(
+                "another process is writing '\(directory)'", status: .busy,
+                hint: "try again when it has ended")
         }
         // With the guard held, only a git that was killed can have left this.
         try Files.remove(index + ".lock")
@@ -34,7 +38,8 @@ extension Repository {
         if try await !git(["read-tree", "--reset", "-u", tree]).run().succeeded {
             // An index that was cut short cannot be read: begin anew.
             try Files.remove(index)
-            try await git(["read-tree", "--reset", "-u", tree]).check("cannot write tree \(tree) to '\(directory)'")
+            try await git(["read-tree", "--reset", "-u", tree]).check(
+                "cannot write tree \(tree) to '\(directory)'")
         }
         try await git(["clean", "-ffdxq"]).check("cannot tidy '\(directory)'")
     }
@@ -49,7 +54,8 @@ extension Repository {
         let objects = commonDirectory + "/objects"
         let options = [
             "core.autocrlf=false", "core.symlinks=true", "core.fileMode=true", "core.sparseCheckout=false",
-            "core.fsmonitor=false", "core.splitIndex=false", "core.ignoreCase=false", "core.excludesFile=/dev/null",
+            "core.fsmonitor=false", "core.splitIndex=false", "core.ignoreCase=false",
+            "core.excludesFile=/dev/null",
             "clean.requireForce=false", "index.sparse=false",
         ].flatMap { ["-c", $0] }
         return { arguments in

@@ -37,7 +37,9 @@ public struct Initialisation: Sendable {
         }
         // The mode is for all notes: it is not changed under notes of the user's own that already follow.
         let others = rewrites.contains { !$0.hasPrefix("refs/notes/ksplice/") }
-        for (key, value) in [("notes.rewriteMode", "cat_sort_uniq"), ("ksplice.repositoryFormatVersion", "1")] {
+        for (key, value) in [
+            ("notes.rewriteMode", "cat_sort_uniq"), ("ksplice.repositoryFormatVersion", "1"),
+        ] {
             let present = try await repository.config(key)
             if let present {
                 steps.append(.init(text: "\(key)=\(present) is set already", changed: false))

@@ -31,7 +31,8 @@ public struct KernelStore: Sendable {
                 let commit = try repository.commit(present)
                 if commit.tree == tree && commit.subject == subject { return [] }
             }
-            let commit = try repository.writeCommit(tree: tree, message: subject, parents: [], identity: identity)
+            let commit = try repository.writeCommit(
+                tree: tree, message: subject, parents: [], identity: identity)
             return [.init(name: ref, new: commit, old: now[ref])]
         }
     }
@@ -40,7 +41,8 @@ public struct KernelStore: Sendable {
     public func load(arch: String, refName: String) async throws -> [String: [UInt8]] {
         let ref = Self.prefix + arch + "/" + refName
         guard let commit = try await repository.references([ref])[ref] else {
-            throw Failure("no such kernel: \(refName) (\(arch))", status: .notFound, hint: "git ksplice kernel list")
+            throw Failure(
+                "no such kernel: \(refName) (\(arch))", status: .notFound, hint: "git ksplice kernel list")
         }
         return try repository.files(tree: repository.tree(of: commit))
     }

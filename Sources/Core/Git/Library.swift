@@ -18,7 +18,8 @@ struct LibraryHandle: @unchecked Sendable {
         guard Self.started >= 0 else { throw Failure("cannot initialise libgit2: error \(Self.started)") }
         let flags = GIT_REPOSITORY_OPEN_NO_SEARCH.rawValue | GIT_REPOSITORY_OPEN_BARE.rawValue
         var opened: OpaquePointer?
-        try check(git_repository_open_ext(&opened, directory, flags, nil), "cannot open repository '\(directory)'")
+        try check(
+            git_repository_open_ext(&opened, directory, flags, nil), "cannot open repository '\(directory)'")
         guard let opened else { throw Failure("cannot open repository '\(directory)'") }
         repository = opened
     }
@@ -30,7 +31,8 @@ func check(_ code: Int32, _ what: @autoclosure () -> String) throws {
     let words = git_error_last().map { String(cString: $0.pointee.message) } ?? "libgit2 error \(code)"
     throw Failure(
         "\(what()): \(words)", status: code == GIT_ENOTFOUND.rawValue ? .notFound : .fatal,
-        hints: code == GIT_ENOTFOUND.rawValue ? ["a shallow clone lacks objects: try 'git fetch --unshallow'"] : [])
+        hints: code == GIT_ENOTFOUND.rawValue
+            ? ["a shallow clone lacks objects: try 'git fetch --unshallow'"] : [])
 }
 
 /// The binary form of an object name of 40 hexadecimal digits.

@@ -25,7 +25,8 @@ extension Repository {
                 func side(_ tree: String) throws -> (id: String, mode: git_filemode_t)? {
                     try entry(file.path, tree: tree, in: repository)
                 }
-                guard file.status == .modified, let base = try side(change.baseTree), let ours = try side(preTree),
+                guard file.status == .modified, let base = try side(change.baseTree),
+                    let ours = try side(preTree),
                     let theirs = try side(change.changeTree),
                     [base, ours, theirs].allSatisfy({ $0.mode == GIT_FILEMODE_BLOB })
                 else { return nil }
@@ -100,7 +101,8 @@ extension Repository {
         git_merge_options_init(&options, UInt32(GIT_MERGE_OPTIONS_VERSION))
         options.flags = UInt32(GIT_MERGE_FIND_RENAMES.rawValue)
         var index: OpaquePointer?
-        try check(git_merge_trees(&index, repository, base, ours, theirs, &options), "cannot merge the change")
+        try check(
+            git_merge_trees(&index, repository, base, ours, theirs, &options), "cannot merge the change")
         defer { git_index_free(index) }
         guard git_index_has_conflicts(index) == 0 else {
             let lines = try conflicts(in: index).map { "  " + $0 }.joined(separator: "\n")

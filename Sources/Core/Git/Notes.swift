@@ -25,18 +25,23 @@ extension Repository {
     /// The commit that a notes ref is to move to from `tip` (nil: it does not exist). Returns `tip` itself where all
     /// lines are as wanted already.
     func notesCommit(
-        after tip: String?, _ lines: [NoteLine], message: String, identity: (author: String, committer: String)
+        after tip: String?, _ lines: [NoteLine], message: String,
+        identity: (author: String, committer: String)
     ) throws -> String? {
         let before = try tip.map { try tree(of: $0) }
         let after = try withLibrary { try notesTree(before, lines, in: $0) }
         guard let after, after != before else { return tip }
-        return try writeCommit(tree: after, message: message, parents: tip.map { [$0] } ?? [], identity: identity)
+        return try writeCommit(
+            tree: after, message: message, parents: tip.map { [$0] } ?? [], identity: identity)
     }
 
-    private func notesTree(_ base: String?, _ lines: [NoteLine], in repository: OpaquePointer) throws -> String? {
+    private func notesTree(_ base: String?, _ lines: [NoteLine], in repository: OpaquePointer) throws
+        -> String?
+    {
         var tree = base
         for (commit, group) in Dictionary(grouping: lines, by: \.commit).sorted(by: { $0.key < $1.key }) {
-            let (path, exists) = try tree.map { try notePath(commit, tree: $0, in: repository) } ?? (commit, false)
+            let (path, exists) =
+                try tree.map { try notePath(commit, tree: $0, in: repository) } ?? (commit, false)
             var text = try exists ? tree.flatMap { try readBlob(path, tree: $0, in: repository) } ?? [] : []
             let former = text
             for entry in group {
@@ -64,14 +69,17 @@ extension Repository {
         var rest = Substring(commit)
         var level = tree
         while true {
-            let next = try withObject(level, GIT_OBJECT_TREE, in: repository) { object -> (Bool, String?, Bool) in
+            let next = try withObject(level, GIT_OBJECT_TREE, in: repository) {
+                object -> (Bool, String?, Bool) in
                 let note = git_tree_entry_byname(object, String(rest))
                 let folder = git_tree_entry_byname(object, String(rest.prefix(2)))
                 let id = folder.flatMap {
                     git_tree_entry_type($0) == GIT_OBJECT_TREE ? git_tree_entry_id($0)?.pointee.name : nil
                 }
                 let hasFolders = (0..<git_tree_entrycount(object)).contains { index in
-                    git_tree_entry_byindex(object, index).map { git_tree_entry_filemode($0) == GIT_FILEMODE_TREE } ?? false
+                    git_tree_entry_byindex(object, index).map {
+                        git_tree_entry_filemode($0) == GIT_FILEMODE_TREE
+                    } ?? false
                 }
                 return (note != nil, id, hasFolders)
             }

@@ -25,12 +25,15 @@ extension Repository {
             try withObject(id, GIT_OBJECT_COMMIT, in: repository) { object in
                 let count = git_commit_parentcount(object)
                 let author = git_commit_author(object)?.pointee
-                func text(_ pointer: UnsafePointer<CChar>?) -> String { pointer.map { String(cString: $0) } ?? "" }
+                func text(_ pointer: UnsafePointer<CChar>?) -> String {
+                    pointer.map { String(cString: $0) } ?? ""
+                }
                 return Commit(
                     id: id, tree: git_commit_tree_id(object)?.pointee.name ?? "",
                     parents: (0..<count).compactMap { git_commit_parent_id(object, $0)?.pointee.name },
                     subject: text(git_commit_summary(object)),
-                    author: "\(text(author?.name.map { UnsafePointer($0) })) <\(text(author?.email.map { UnsafePointer($0) }))>",
+                    author:
+                        "\(text(author?.name.map { UnsafePointer($0) })) <\(text(author?.email.map { UnsafePointer($0) }))>",
                     authorTime: author?.when.time ?? 0)
             }
         }
@@ -134,7 +137,9 @@ func readBlob(_ path: String, tree: String, in repository: OpaquePointer) throws
         if status == GIT_ENOTFOUND.rawValue { return nil }
         try check(status, "cannot read '\(path)'")
         defer { git_tree_entry_free(entry) }
-        guard git_tree_entry_type(entry) == GIT_OBJECT_BLOB, let id = git_tree_entry_id(entry) else { return nil }
+        guard git_tree_entry_type(entry) == GIT_OBJECT_BLOB, let id = git_tree_entry_id(entry) else {
+            return nil
+        }
         return try blobContent(id.pointee.name, in: repository)
     }
 }
@@ -148,7 +153,9 @@ func blobContent(_ id: String, in repository: OpaquePointer) throws -> [UInt8] {
 }
 
 /// Writes a tree that differs from another (nil: the empty one) in the given files; nil content removes a file.
-func updateTree(_ base: String?, with files: [String: [UInt8]?], in repository: OpaquePointer) throws -> String {
+func updateTree(_ base: String?, with files: [String: [UInt8]?], in repository: OpaquePointer) throws
+    -> String
+{
     var updates: [git_tree_update] = []
     defer { for update in updates { free(UnsafeMutablePointer(mutating: update.path)) } }
     for (path, content) in files.sorted(by: { $0.key < $1.key }) {
@@ -195,7 +202,8 @@ private struct TreeReader {
                     try spend(id.pointee, path)
                     files[path] = try blobContent(id.pointee.name, in: repository)
                 default:
-                    throw Failure("'\(path)' in tree \(tree) is not a plain file", status: .verificationRefused)
+                    throw Failure(
+                        "'\(path)' in tree \(tree) is not a plain file", status: .verificationRefused)
                 }
             }
         }

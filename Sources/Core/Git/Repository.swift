@@ -19,8 +19,11 @@ public final class Repository: Sendable {
     /// Finds the repository that a folder belongs to. Fails with git's words where there is none.
     public init(directory: String = ".") async throws {
         let found = try await Command(
-            ["git", "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--is-bare-repository",
-                "--show-object-format", "--show-toplevel"], directory: directory
+            [
+                "git", "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir",
+                "--is-bare-repository",
+                "--show-object-format", "--show-toplevel",
+            ], directory: directory
         ).run()
         // In a bare repository the last question fails after the others were answered.
         let answers = found.text.lines.map(String.init)
@@ -28,7 +31,8 @@ public final class Repository: Sendable {
             throw Failure(Self.words(of: found), hint: "run it inside a repository of the kernel's source")
         }
         guard answers[3] == "sha1" else {
-            throw Failure("cannot use repository '\(answers[0])': its object format is \(answers[3]), not sha1")
+            throw Failure(
+                "cannot use repository '\(answers[0])': its object format is \(answers[3]), not sha1")
         }
         commonDirectory = answers[0]
         gitDirectory = answers[1]
@@ -63,7 +67,8 @@ public final class Repository: Sendable {
         }
         values.merge(environment) { $1 }
         return Command(
-            ["git", "--git-dir=" + gitDirectory] + arguments, directory: directory ?? gitDirectory, environment: values,
+            ["git", "--git-dir=" + gitDirectory] + arguments, directory: directory ?? gitDirectory,
+            environment: values,
             input: input)
     }
 

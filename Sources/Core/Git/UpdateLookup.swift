@@ -9,7 +9,8 @@ extension UpdateStore {
     }
 
     /// The updates for a kernel that change exactly this tree into that one: what a repeated `create` would make.
-    public func find(kernel: KernelIdentity, preTree: String, postTree: String) async throws -> [StoredUpdate] {
+    public func find(kernel: KernelIdentity, preTree: String, postTree: String) async throws -> [StoredUpdate]
+    {
         try await list(arch: kernel.arch, buildID: kernel.refName).filter {
             $0.preTree == preTree && $0.postTree == postTree
         }
@@ -86,8 +87,10 @@ extension UpdateStore {
     /// Reads refs that match a pattern, with what their commits' trailers say.
     func list(pattern: String) async throws -> [StoredUpdate] {
         let format = "%(refname)%00%(objectname)%00%(authordate:unix)%00%(contents)%00"
-        let result = try await repository.git(["for-each-ref", "--sort=-authordate", "--format=" + format, pattern])
-            .check("cannot list updates")
+        let result = try await repository.git([
+            "for-each-ref", "--sort=-authordate", "--format=" + format, pattern,
+        ])
+        .check("cannot list updates")
         let fields = result.output.split(separator: 0, omittingEmptySubsequences: false)
             .map { String(decoding: $0, as: UTF8.self) }
         var updates: [StoredUpdate] = []
@@ -106,7 +109,8 @@ extension UpdateStore {
                 StoredUpdate(
                     id: String(parts[2]), ref: ref, commit: fields[start + 1], arch: String(parts[0]),
                     buildID: String(parts[1]), release: release,
-                    description: subject.hasPrefix(opening) ? String(subject.dropFirst(opening.count)) : subject,
+                    description: subject.hasPrefix(opening)
+                        ? String(subject.dropFirst(opening.count)) : subject,
                     commits: (trailers["Commits"] ?? "").split(separator: " ").map(String.init),
                     preTree: trees.first ?? "", postTree: trees.count == 2 ? trees[1] : "",
                     time: Int64(fields[start + 2]) ?? 0))

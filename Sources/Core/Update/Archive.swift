@@ -132,7 +132,9 @@ struct TarReader {
     private mutating func entry(_ slice: ArraySlice<UInt8>) throws {
         let header = Array(slice)
         try verifyChecksum(header)
-        guard header[257..<262].elementsEqual("ustar".utf8) else { throw Self.refusal("it is no ustar archive") }
+        guard header[257..<262].elementsEqual("ustar".utf8) else {
+            throw Self.refusal("it is no ustar archive")
+        }
         let path = try path(header)
         let size = try number(header, TarHeader.Field.size)
         switch header[TarHeader.Field.type] {
@@ -141,9 +143,13 @@ struct TarReader {
             guard size <= bytes.count - offset else { throw Self.refusal("it is truncated inside '\(path)'") }
             let content = Array(bytes[offset..<offset + size])
             offset += size
-            guard TarHeader.padding(size) <= bytes.count - offset else { throw Self.refusal("it is truncated") }
+            guard TarHeader.padding(size) <= bytes.count - offset else {
+                throw Self.refusal("it is truncated")
+            }
             offset += TarHeader.padding(size)
-            guard files.updateValue(content, forKey: name) == nil else { throw Self.refusal("'\(path)' is in it twice") }
+            guard files.updateValue(content, forKey: name) == nil else {
+                throw Self.refusal("'\(path)' is in it twice")
+            }
         case UInt8(ascii: "5"):
             guard size == 0 else { throw Self.refusal("the folder '\(path)' has content") }
             _ = try place(path.hasSuffix("/") ? String(path.dropLast()) : path, isFolder: true)
@@ -174,7 +180,9 @@ struct TarReader {
     private func path(_ header: [UInt8]) throws -> String {
         func text(_ field: (Int, Int)) throws -> String {
             let part = header[field.0..<field.0 + field.1].prefix { $0 != 0 }
-            guard let text = String(validating: part, as: UTF8.self) else { throw Self.refusal("a name is not UTF-8") }
+            guard let text = String(validating: part, as: UTF8.self) else {
+                throw Self.refusal("a name is not UTF-8")
+            }
             return text
         }
         // GNU tar's own format has other things in the place of the prefix.
