@@ -77,7 +77,7 @@ static int in_pause(void *data)
 		lead(pause);
 		smp_store_release(&pause->done, 1);	/* pairs with the acquire below */
 	} else {
-		while (!smp_load_acquire(&pause->done))
+		while (!smp_load_acquire(&pause->done))	/* pairs with the release above */
 			cpu_relax();
 	}
 	sync_core();

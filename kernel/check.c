@@ -255,6 +255,7 @@ enum ksplice_cause ksplice_check_undo(struct ksplice_record *record)
 		if (has_kprobe(site, site + KSPLICE_JUMP_SIZE) ||
 		    has_kprobe(f->new_start, f->new_start + f->new_size))
 			return KSPLICE_KPROBE;
+		ksplice_refresh_saved(&record->sites[i]);
 	}
 	return ksplice_jumps_in_place(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }

@@ -70,14 +70,17 @@ static bool get_named_module(struct ksplice_record *record, const char *name)
 	return ok;
 }
 
+/* Whether @address is text at all is for check.c to say. */
 static bool get_module_of(struct ksplice_record *record, unsigned long address)
 {
+	struct module *module;
 	bool ok;
 
 	if (core_kernel_text(address))
 		return true;
 	preempt_disable();
-	ok = get_module(record, __module_text_address(address));
+	module = __module_text_address(address);
+	ok = !module || get_module(record, module);
 	preempt_enable();
 	return ok;
 }
@@ -297,7 +300,7 @@ int ksplice_register(struct ksplice_update *update)
 	}
 	update->record = record;
 	update->core = THIS_MODULE;
-	pr_info("%.12s: loaded, %u functions\n", record->id, update->table->function_count);
+	pr_info("%.12s: loaded\n", record->id);
 	return 0;
 }
 

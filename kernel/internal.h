@@ -134,6 +134,7 @@ void ksplice_scan_others(struct ksplice_pause *pause);
 
 /* text.c */
 void ksplice_prepare_site(struct ksplice_site *site, unsigned long address, unsigned long target);
+void ksplice_refresh_saved(struct ksplice_site *site);
 int ksplice_map_sites(struct ksplice_record *record);
 void ksplice_unmap_sites(struct ksplice_record *record);
 bool ksplice_write_sites(struct ksplice_record *record, bool undo);

@@ -8,7 +8,6 @@
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 #include <asm/alternative.h>
-#include <asm/unaligned.h>
 #include "internal.h"
 
 #define LINE 64
@@ -17,11 +16,12 @@
 void ksplice_prepare_site(struct ksplice_site *site, unsigned long address, unsigned long target)
 {
 	unsigned long last = round_down(address, LINE) + LINE - sizeof(u64);
+	s32 distance = target - (address + KSPLICE_JUMP_SIZE);
 
 	site->address = address;
 	site->window = min(address, last);
 	site->jump[0] = 0xe9;
-	put_unaligned((s32)(target - (address + KSPLICE_JUMP_SIZE)), (s32 *)&site->jump[1]);
+	memcpy(&site->jump[1], &distance, sizeof(distance));
 }
 
 static struct page *text_page(unsigned long address)
@@ -63,21 +63,20 @@ void ksplice_unmap_sites(struct ksplice_record *record)
 }
 
 /*
- * What undo puts back. Text that a kernel booted with one CPU patched from `lock` to `ds` may have been meant to get
- * its prefixes back when a second CPU came, while our jump stood there.
+ * Settles what undo puts back; the caller holds text_mutex. A kernel that was booted with one CPU has patched `lock`
+ * to `ds`, and may have wanted the prefix back when a second CPU came, while our jump stood there.
  */
-static void restored_bytes(const struct ksplice_site *site, u8 *bytes)
+void ksplice_refresh_saved(struct ksplice_site *site)
 {
 	unsigned int i;
 
-	memcpy(bytes, site->saved, KSPLICE_JUMP_SIZE);
 	if (num_online_cpus() == 1)
 		return;
 	for (i = 0; i < KSPLICE_JUMP_SIZE; i++) {
 		void *byte = (void *)(site->address + i);
 
-		if (bytes[i] == 0x3e && alternatives_text_reserved(byte, byte + 1))
-			bytes[i] = 0xf0;
+		if (site->saved[i] == 0x3e && alternatives_text_reserved(byte, byte + 1))
+			site->saved[i] = 0xf0;
 	}
 }
 
@@ -98,19 +97,14 @@ static bool exchange(struct ksplice_site *site, const u8 *bytes)
 bool ksplice_write_sites(struct ksplice_record *record, bool undo)
 {
 	unsigned int count = record->update->table->function_count;
-	u8 bytes[KSPLICE_JUMP_SIZE];
 	unsigned int i;
 
 	for (i = 0; i < count; i++) {
 		struct ksplice_site *site = &record->sites[i];
 
-		if (undo) {
-			restored_bytes(site, bytes);
-		} else {
+		if (!undo)
 			memcpy(site->saved, (void *)site->address, KSPLICE_JUMP_SIZE);
-			memcpy(bytes, site->jump, KSPLICE_JUMP_SIZE);
-		}
-		if (!exchange(site, bytes))
+		if (!exchange(site, undo ? site->saved : site->jump))
 			goto back;
 	}
 	return true;
