@@ -30,6 +30,13 @@ private final class SavedMemory: KernelMemory {
         }
     }
 
+    func flip(at address: UInt64, bit: Int) {
+        for index in pieces.indices
+        where address >= pieces[index].address && address &- pieces[index].address < UInt64(pieces[index].bytes.count) {
+            pieces[index].bytes[Int(address - pieces[index].address)] ^= 1 << UInt8(bit)
+        }
+    }
+
     func read(at address: UInt64, count: Int) throws -> [UInt8] {
         for piece in pieces where address >= piece.address && address &- piece.address < UInt64(piece.bytes.count) {
             let start = Int(address - piece.address)
@@ -41,19 +48,24 @@ private final class SavedMemory: KernelMemory {
 
 private func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 
+private let tables = [
+    ".altinstructions": 12, ".parainstructions": 16, "__jump_table": 16, ".smp_locks": 4, "__mcount_loc": 8,
+]
+
+private func savedUnits() throws -> [MatchUnit] {
+    try (variable("KSPLICE_TEST_PRE") ?? "").split(separator: ":").map {
+        let parts = $0.split(separator: "=")
+        return MatchUnit(
+            path: String(parts[parts.count - 1]), module: parts.count > 1 ? String(parts[0]) : nil,
+            object: try ObjectFile(path: String(parts[parts.count - 1])))
+    }
+}
+
 @Suite struct MatchMemoryTests {
     @Test(.enabled(if: variable("KSPLICE_TEST_MEMORY") != nil, "KSPLICE_TEST_MEMORY is unset"))
     func everyFunctionMatchesOrIsExplained() throws {
         let memory = try SavedMemory(variable("KSPLICE_TEST_MEMORY") ?? "")
-        let units = try (variable("KSPLICE_TEST_PRE") ?? "").split(separator: ":").map {
-            let parts = $0.split(separator: "=")
-            return MatchUnit(
-                path: String(parts[parts.count - 1]), module: parts.count > 1 ? String(parts[0]) : nil,
-                object: try ObjectFile(path: String(parts[parts.count - 1])))
-        }
-        let tables = [
-            ".altinstructions": 12, ".parainstructions": 16, "__jump_table": 16, ".smp_locks": 4, "__mcount_loc": 8,
-        ]
+        let units = try savedUnits()
         var matcher = try Matcher(
             units: units, tables: tables, memory: memory, symbols: memory.symbols, isImage: false)
         let result = matcher.match()
@@ -65,6 +77,33 @@ private func variable(_ name: String) -> String? { getenv(name).map { String(cSt
         }
         for failure in result.failures { print(failure) }
         print(result.statistics)
+        #expect(result.statistics.functions > 0)
         #expect(result.failures.isEmpty)
+    }
+
+    @Test(.enabled(if: variable("KSPLICE_TEST_MEMORY") != nil, "KSPLICE_TEST_MEMORY is unset"))
+    func aFlippedBitIsRefused() throws {
+        let memory = try SavedMemory(variable("KSPLICE_TEST_MEMORY") ?? "")
+        var flips = 0
+        for unit in try savedUnits() {
+            func match() throws -> MatchResult {
+                var matcher = try Matcher(
+                    units: [unit], tables: tables, memory: memory, symbols: memory.symbols, isImage: false)
+                return matcher.match()
+            }
+            let clean = try match()
+            let count = clean.functions[0].count
+            for round in stride(from: 0, to: count, by: max(1, count / 8)) {
+                let function = clean.functions[0][round]
+                let (offset, bit) = (round &* 7919 % function.runSize, round % 8)
+                memory.flip(at: function.address + UInt64(offset), bit: bit)
+                flips += 1
+                let changed = try match()
+                #expect(
+                    changed.functions[0].count < count, "\(unit.path) \(function.name)+\(offset) bit \(bit) goes unnoticed")
+                memory.flip(at: function.address + UInt64(offset), bit: bit)
+            }
+        }
+        #expect(flips > 0)
     }
 }

@@ -50,7 +50,7 @@ struct ELFEditor {
             let label = strings &+ Int(bytes.load(UInt32.self, at: place) ?? 0)
             let type = bytes.load(UInt32.self, at: place + 4) ?? 0
             let (offset, size) = (word(index, 24), word(index, 32))
-            guard let text = bytes.string(at: label), offset >= 0, size >= 0,
+            guard let text = bytes.string(at: label), offset >= 0, size >= 0, size <= 1 << 30,
                 type == SectionType.noBits || type == SectionType.null || offset <= bytes.count && size <= bytes.count - offset
             else { throw Self.malformed(name, "section \(index) lies outside") }
             headers.append(

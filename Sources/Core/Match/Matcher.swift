@@ -72,18 +72,42 @@ public struct Matcher {
     public mutating func match() -> MatchResult {
         let begin = now()
         for index in tasks.indices where tasks[index].candidates.count == 1 { attempt(index) }
-        var progress = true
-        while progress {
-            progress = false
-            for index in tasks.indices where tasks[index].isOpen {
-                attempt(index)
-                if !tasks[index].isOpen { progress = true }
-            }
-        }
+        while attemptOpen() || narrowByPlace() {}
         settleInside()
         var result = MatchReport(units: units, symbols: symbols, state: state, tasks: tasks).result()
         result.statistics.nanoseconds = now() - begin
         return result
+    }
+
+    /// Tries every open function once more. Returns whether any was settled.
+    private mutating func attemptOpen() -> Bool {
+        var progress = false
+        for index in tasks.indices where tasks[index].isOpen {
+            attempt(index)
+            if !tasks[index].isOpen { progress = true }
+        }
+        return progress
+    }
+
+    /// Functions that equal code in several places and that nothing refers to: the linker keeps an object's section
+    /// in one piece, so what lies between two functions of the unit's own section belongs to the unit.
+    /// (`cpu_online` of kernel/printk/printk.c in 6.1, called only by code that is gone after boot, is one of four.)
+    private mutating func narrowByPlace() -> Bool {
+        var extents: [[String]: (UInt64, UInt64)] = [:]
+        for task in tasks {
+            guard case .found(let found) = task.outcome, found.entry == found.address else { continue }
+            let old = extents[task.home] ?? (found.entry, found.entry)
+            extents[task.home] = (min(old.0, found.entry), max(old.1, found.entry))
+        }
+        var progress = false
+        for index in tasks.indices where tasks[index].isOpen && tasks[index].consistent.count > 1 {
+            guard let extent = extents[tasks[index].home] else { continue }
+            let inside = tasks[index].consistent.filter { $0 > extent.0 && $0 < extent.1 }
+            guard inside.count == 1, tasks[index].candidates != inside else { continue }
+            tasks[index].candidates = inside
+            progress = true
+        }
+        return progress
     }
 
     private func now() -> UInt64 {
@@ -166,7 +190,7 @@ struct MatchTask {
 
     let span: Span
     /// Addresses that kallsyms gives for the name.
-    let candidates: [UInt64]
+    var candidates: [UInt64]
     /// Candidates that all agree with what is known.
     var consistent: [UInt64] = []
     var outcome = Outcome.open
@@ -174,6 +198,15 @@ struct MatchTask {
     init(span: Span, candidates: [UInt64]) {
         self.span = span
         self.candidates = candidates
+    }
+
+    /// The unit and the section that the function was in before `-ffunction-sections` gave it its own.
+    var home: [String] {
+        let name = span.code.object.sections[span.section].name
+        for group in [".text.unlikely", ".text.hot", ".text.startup", ".text"] where name.hasPrefix(group + ".") {
+            return ["\(span.code.index)", group]
+        }
+        return ["\(span.code.index)", name]
     }
 
     var isOpen: Bool { if case .open = outcome { true } else { false } }

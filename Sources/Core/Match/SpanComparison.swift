@@ -133,8 +133,14 @@ struct SpanComparison {
     mutating func take(_ relocation: Relocation, section: Int, value: UInt64, at offset: Int) -> Objection? {
         let symbol = code.object.symbols[relocation.symbol]
         switch code.referent(relocation, section: section) {
-        case .symbol(let key, let shift):
-            return take(key, value &+ UInt64(bitPattern: shift), at: offset)
+        case .symbol(let key, let shift, let constant):
+            let place = value &+ UInt64(bitPattern: shift)
+            if let constant,
+                let text = state.contentObjection(code, constant.section, constant.range, at: place)
+            {
+                return Objection(cause: .differentContent, text: text)
+            }
+            return take(key, place, at: offset)
         case .inside(let target, let base, let key, let delta):
             let place = value &+ UInt64(bitPattern: Int64(base + delta))
             return inside(section: target, base: base, key: key, delta: delta, address: place, at: offset)
@@ -272,7 +278,7 @@ struct SpanComparison {
         case .relocation: return nil
         case .place(let section, let place):
             switch code.place(section, place) {
-            case .symbol(let key, _): return take(key, target, at: offset)
+            case .symbol(let key, _, _): return take(key, target, at: offset)
             case .inside(let section, let base, let key, let delta):
                 return inside(section: section, base: base, key: key, delta: delta, address: target, at: offset)
             case .content, .unnamed: return nil

@@ -118,16 +118,9 @@ extension SpanComparison {
             guard let mapped = map[pre] else {
                 throw differs(at, map[at] ?? 0, "a reference leads into the middle of an instruction")
             }
-            guard mapped == run || isNopGap(mapped, run) else {
+            guard mapped == run else {
                 throw differs(at, map[at] ?? 0, "a local reference leads elsewhere")
             }
         }
-    }
-
-    /// Whether only nops lie between two places: before a loop's head both are the same place.
-    private func isNopGap(_ a: Int, _ b: Int) -> Bool {
-        let (low, high) = (min(a, b), max(a, b))
-        guard low >= 0, high <= run.count else { return false }
-        return X86Nops.fill(low..<high, of: run)
     }
 }
