@@ -2,6 +2,7 @@
 // that no checkout has, so it is skipped unless the environment names it:
 // KSPLICE_TEST_MEMORY  the saved memory: pieces of {u64 'SEGM', u64 address, u64 size, bytes}; the piece at address
 //                      0 is the text of /proc/kallsyms
+// KSPLICE_TEST_MEMORY_KIND  `image` where the memory is that of an image that has not booted
 // KSPLICE_TEST_PRE     pre objects, separated by colons; `module=path` for those of a module
 
 import Glibc
@@ -67,12 +68,13 @@ private func savedUnits() throws -> [MatchUnit] {
         let memory = try SavedMemory(variable("KSPLICE_TEST_MEMORY") ?? "")
         let units = try savedUnits()
         var matcher = try Matcher(
-            units: units, tables: tables, memory: memory, symbols: memory.symbols, isImage: false)
+            units: units, tables: tables, memory: memory, symbols: memory.symbols, isImage: variable("KSPLICE_TEST_MEMORY_KIND") == "image")
         let result = matcher.match()
         for (index, unit) in units.enumerated() {
             print(
                 unit.path, "matched", result.functions[index].count, "failed",
-                result.failures.count { $0.unit == index }, "absent",
+                result.failures.count { $0.unit == index }, "traced",
+                result.functions[index].count { $0.isTraced }, "absent",
                 result.notPresent.filter { $0.unit == index }.map { "\($0.name): \($0.reason)" })
         }
         for failure in result.failures { print(failure) }
@@ -88,7 +90,7 @@ private func savedUnits() throws -> [MatchUnit] {
         for unit in try savedUnits() {
             func match() throws -> MatchResult {
                 var matcher = try Matcher(
-                    units: [unit], tables: tables, memory: memory, symbols: memory.symbols, isImage: false)
+                    units: [unit], tables: tables, memory: memory, symbols: memory.symbols, isImage: variable("KSPLICE_TEST_MEMORY_KIND") == "image")
                 return matcher.match()
             }
             let clean = try match()
