@@ -9,7 +9,9 @@ import Testing
         let symbols = try ProcKallsyms.parse(Array(text.utf8))
         #expect(symbols.named("f", in: "dummy").map(\.address) == [0xffff_ffff_c000_0000])
         #expect(symbols.unique("_text") == 0xffff_ffff_8100_0000)
-        let hidden = try #require(throws: Failure.self) { try ProcKallsyms.parse(Array("0000000000000000 T _text\n".utf8)) }
+        let hidden = try #require(throws: Failure.self) {
+            try ProcKallsyms.parse(Array("0000000000000000 T _text\n".utf8))
+        }
         #expect(hidden.hints.contains { $0.contains("kptr_restrict") })
         #expect(throws: Failure.self) { try ProcKallsyms.parse(Array("ffff_text\n".utf8)) }
         #expect(throws: Failure.self) { try ProcKallsyms.parse([]) }
@@ -25,10 +27,16 @@ import Testing
         }
         #expect(HostText.buildID(notes: notes) == "abcd")
         #expect(HostText.buildID(notes: Array(notes.dropLast(4))) == nil)
-        let module = try HostText.modules("virtio 16384 2 virtio_blk,virtio_net, Live 0xffffffffc0372000 (E)\n")
-        #expect(module.first?.users == ["virtio_blk", "virtio_net"] && module.first?.address == 0xffff_ffff_c037_2000)
+        let module = try HostText.modules(
+            "virtio 16384 2 virtio_blk,virtio_net, Live 0xffffffffc0372000 (E)\n")
+        #expect(
+            module.first?.users == ["virtio_blk", "virtio_net"]
+                && module.first?.address == 0xffff_ffff_c037_2000)
         #expect(throws: Failure.self) { try HostText.modules("virtio\n") }
-        #expect(HostText.stack("[<0>] do_wait+0x1/0x2\n[<0>] x+0x3/0x4 [dummy]\n") == ["do_wait+0x1/0x2", "x+0x3/0x4 [dummy]"])
+        #expect(
+            HostText.stack("[<0>] do_wait+0x1/0x2\n[<0>] x+0x3/0x4 [dummy]\n") == [
+                "do_wait+0x1/0x2", "x+0x3/0x4 [dummy]",
+            ])
     }
 
     /// A core file of one range of two windows and a bit.

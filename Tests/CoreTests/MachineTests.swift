@@ -21,7 +21,8 @@ import Testing
         func fits(_ kind: X86Relocation, _ symbol: UInt64, _ place: UInt64 = 0) -> Bool {
             kind.fieldValue(symbol: symbol, addend: 0, place: place) != nil
         }
-        #expect(fits(.absolute32Signed, 0xffff_ffff_8000_0000) && !fits(.absolute32Signed, 0xffff_ffff_7fff_ffff))
+        #expect(
+            fits(.absolute32Signed, 0xffff_ffff_8000_0000) && !fits(.absolute32Signed, 0xffff_ffff_7fff_ffff))
         #expect(fits(.absolute32Signed, 0x7fff_ffff) && !fits(.absolute32Signed, 0x8000_0000))
         #expect(fits(.absolute32, 0xffff_ffff) && !fits(.absolute32, 0x1_0000_0000))
         #expect(fits(.pc32, 0x7fff_ffff, 0) && !fits(.pc32, 0x8000_0000, 0))
@@ -43,7 +44,9 @@ import Testing
         #expect(X86Nops.fill(0..<14, of: long + [0x0f, 0x1f, 0x00]))
         #expect(!X86Nops.fill(0..<13, of: long + [0x0f, 0x1f, 0x00]))
         // pause, another operand, a store through the same bytes, ud2, a truncated nop.
-        for other in [[0xf3, 0x90], [0x0f, 0x1f, 0x01], [0x0f, 0x11, 0x00], [0x0f, 0x0b], [0x0f, 0x1f]] as [[UInt8]] {
+        for other in [[0xf3, 0x90], [0x0f, 0x1f, 0x01], [0x0f, 0x11, 0x00], [0x0f, 0x0b], [0x0f, 0x1f]]
+            as [[UInt8]]
+        {
             #expect(X86Nops.length(in: other, at: 0) == nil)
         }
         // One flipped bit never leaves a nop of the same length, but for those of the two that differ in one bit.
@@ -71,7 +74,7 @@ import Testing
 
     @Test func sitesThatOverlapAreRefused() async throws {
         let source = """
-            void f(void) { asm volatile("1: call __SCT__x\\n.pushsection .smp_locks,\\"a\\"\\n.popsection\\n"
+            void f(void) { asm volatile("1: call __SCT__x\\nnop\\nnop\\nnop\\n.pushsection .smp_locks,\\"a\\"\\n.popsection\\n"
               ".pushsection .parainstructions,\\"a\\"\\n.balign 8\\n.quad 1b+2\\n.byte 0\\n.byte 6\\n.balign 8\\n.popsection"); }
             """
         let object = try await MatchFixture.compile(source, flags: [])

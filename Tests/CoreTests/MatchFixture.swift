@@ -10,7 +10,9 @@ final class FakeMemory: KernelMemory {
 
     func read(at address: UInt64, count: Int) throws -> [UInt8] {
         for (start, bytes) in pieces
-        where address >= start && address &- start < UInt64(bytes.count) && Int(address - start) + count <= bytes.count {
+        where address >= start && address &- start < UInt64(bytes.count)
+            && Int(address - start) + count <= bytes.count
+        {
             return Array(bytes[Int(address - start)..<Int(address - start) + count])
         }
         throw Failure("nothing at \(hex(address))")
@@ -27,7 +29,8 @@ final class FakeMemory: KernelMemory {
 /// A compiled unit and the memory it stands in.
 final class MatchFixture {
     static let tables = [
-        ".altinstructions": 12, ".parainstructions": 16, "__jump_table": 16, ".smp_locks": 4, "__mcount_loc": 8,
+        ".altinstructions": 12, ".parainstructions": 16, "__jump_table": 16, ".smp_locks": 4,
+        "__mcount_loc": 8,
     ]
 
     var object: ObjectFile
@@ -37,17 +40,21 @@ final class MatchFixture {
 
     /// Compiles C with the kernel's kind of flags and loads it at `base`. Undefined symbols stand in `externals`.
     init(
-        _ source: String, flags: [String] = [], base: UInt64 = 0xffff_ffff_8100_0000, externals: [String: UInt64] = [:]
+        _ source: String, flags: [String] = [], base: UInt64 = 0xffff_ffff_8100_0000,
+        externals: [String: UInt64] = [:]
     ) async throws {
         object = try await Self.compile(source, flags: flags)
         var next = base
         for (index, section) in object.sections.enumerated() where section.isAllocated {
             next = (next + 63) & ~63
             bases[index] = next
-            memory.pieces[next] = section.hasContents ? section.contents : [UInt8](repeating: 0, count: section.size)
+            memory.pieces[next] =
+                section.hasContents ? section.contents : [UInt8](repeating: 0, count: section.size)
             next += UInt64(section.size)
         }
-        for (name, address) in externals { listed.append(.init(address: address, kind: UInt8(ascii: "T"), name: name)) }
+        for (name, address) in externals {
+            listed.append(.init(address: address, kind: UInt8(ascii: "T"), name: name))
+        }
         for symbol in object.symbols where bases[symbol.section] != nil && !symbol.isSectionSymbol {
             let code = object.sections[symbol.section].isExecutable
             listed.append(
@@ -61,8 +68,12 @@ final class MatchFixture {
         defer { do { try Files.remove(folder) } catch {} }
         try Files.write(source, to: folder + "/u.c")
         try await Command(
-            ["gcc", "-O2", "-ffunction-sections", "-fdata-sections", "-mcmodel=kernel", "-mno-red-zone", "-fno-pic",
-                "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-c", "-o", folder + "/u.o", folder + "/u.c"]
+            [
+                "gcc", "-O2", "-ffunction-sections", "-fdata-sections", "-mcmodel=kernel", "-mno-red-zone",
+                "-fno-pic",
+                "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-c", "-o", folder + "/u.o",
+                folder + "/u.c",
+            ]
                 + flags
         ).check()
         return try ObjectFile(path: folder + "/u.o")
@@ -76,9 +87,11 @@ final class MatchFixture {
             for relocation in section.relocations {
                 let symbol = object.symbols[relocation.symbol]
                 let kind = try #require(X86Relocation.of(relocation.type))
-                let value = symbol.isDefinedInSection ? address(of: symbol) : try #require(externals[symbol.name])
+                let value =
+                    symbol.isDefinedInSection ? address(of: symbol) : try #require(externals[symbol.name])
                 try kind.apply(
-                    to: &memory.pieces[base]!, at: relocation.offset, symbol: value, addend: relocation.addend,
+                    to: &memory.pieces[base]!, at: relocation.offset, symbol: value,
+                    addend: relocation.addend,
                     place: base + UInt64(relocation.offset))
             }
         }
@@ -91,7 +104,9 @@ final class MatchFixture {
         return try memory.read(at: address(name), count: Int(size))
     }
 
-    func match(isImage: Bool = false, module: String? = nil, tables: [String: Int] = tables) throws -> MatchResult {
+    func match(isImage: Bool = false, module: String? = nil, tables: [String: Int] = tables) throws
+        -> MatchResult
+    {
         var matcher = try Matcher(
             units: [MatchUnit(path: "u.c", module: module, object: object)], tables: tables, memory: memory,
             symbols: KernelSymbols(listed), isImage: isImage)

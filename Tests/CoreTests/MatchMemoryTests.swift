@@ -18,7 +18,8 @@ private final class SavedMemory: KernelMemory {
         let bytes = try Files.read(path)
         var offset = 0
         while let magic = bytes.load(UInt64.self, at: offset), magic == 0x4d47_4553,
-            let address = bytes.load(UInt64.self, at: offset + 8), let size = bytes.load(UInt64.self, at: offset + 16),
+            let address = bytes.load(UInt64.self, at: offset + 8),
+            let size = bytes.load(UInt64.self, at: offset + 16),
             size > 0
         {
             let content = Array(bytes[offset + 24..<offset + 24 + Int(size)])
@@ -33,13 +34,16 @@ private final class SavedMemory: KernelMemory {
 
     func flip(at address: UInt64, bit: Int) {
         for index in pieces.indices
-        where address >= pieces[index].address && address &- pieces[index].address < UInt64(pieces[index].bytes.count) {
+        where address >= pieces[index].address
+            && address &- pieces[index].address < UInt64(pieces[index].bytes.count)
+        {
             pieces[index].bytes[Int(address - pieces[index].address)] ^= 1 << UInt8(bit)
         }
     }
 
     func read(at address: UInt64, count: Int) throws -> [UInt8] {
-        for piece in pieces where address >= piece.address && address &- piece.address < UInt64(piece.bytes.count) {
+        for piece in pieces
+        where address >= piece.address && address &- piece.address < UInt64(piece.bytes.count) {
             let start = Int(address - piece.address)
             if start + count <= piece.bytes.count { return Array(piece.bytes[start..<start + count]) }
         }
@@ -68,7 +72,8 @@ private func savedUnits() throws -> [MatchUnit] {
         let memory = try SavedMemory(variable("KSPLICE_TEST_MEMORY") ?? "")
         let units = try savedUnits()
         var matcher = try Matcher(
-            units: units, tables: tables, memory: memory, symbols: memory.symbols, isImage: variable("KSPLICE_TEST_MEMORY_KIND") == "image")
+            units: units, tables: tables, memory: memory, symbols: memory.symbols,
+            isImage: variable("KSPLICE_TEST_MEMORY_KIND") == "image")
         let result = matcher.match()
         for (index, unit) in units.enumerated() {
             print(
@@ -90,7 +95,8 @@ private func savedUnits() throws -> [MatchUnit] {
         for unit in try savedUnits() {
             func match() throws -> MatchResult {
                 var matcher = try Matcher(
-                    units: [unit], tables: tables, memory: memory, symbols: memory.symbols, isImage: variable("KSPLICE_TEST_MEMORY_KIND") == "image")
+                    units: [unit], tables: tables, memory: memory, symbols: memory.symbols,
+                    isImage: variable("KSPLICE_TEST_MEMORY_KIND") == "image")
                 return matcher.match()
             }
             let clean = try match()
@@ -102,7 +108,8 @@ private func savedUnits() throws -> [MatchUnit] {
                 flips += 1
                 let changed = try match()
                 #expect(
-                    changed.functions[0].count < count, "\(unit.path) \(function.name)+\(offset) bit \(bit) goes unnoticed")
+                    changed.functions[0].count < count,
+                    "\(unit.path) \(function.name)+\(offset) bit \(bit) goes unnoticed")
                 memory.flip(at: function.address + UInt64(offset), bit: bit)
             }
         }

@@ -36,15 +36,19 @@ import Testing
 
     @Test func differentStringsAndConflictingValuesAreRefused() async throws {
         let fixture = try await MatchFixture(Self.source, externals: Self.externals)
-        let start = try #require(fixture.memory.pieces.first { $0.value.starts(with: Array("hello\0".utf8)) }).key
+        let start = try #require(fixture.memory.pieces.first { $0.value.starts(with: Array("hello\0".utf8)) })
+            .key
         #expect(try !fixture.accepts(Array("hellO".utf8), at: start))
-        let hits = try #require(fixture.memory.pieces.first { $0.value.starts(with: [1, 0, 0, 0, 2, 0, 0, 0]) }).key
+        let hits = try #require(
+            fixture.memory.pieces.first { $0.value.starts(with: [1, 0, 0, 0, 2, 0, 0, 0]) }
+        ).key
         #expect(try !fixture.accepts([9], at: hits))
         // `counter` not in kallsyms: then two functions must agree on it.
         fixture.listed.removeAll { $0.name == "counter" }
         let first = try fixture.address("first")
         let field = try #require(
-            fixture.object.sections[fixture.object.symbols.first { $0.name == "first" }!.section].relocations.first)
+            fixture.object.sections[fixture.object.symbols.first { $0.name == "first" }!.section].relocations
+                .first)
         var bytes = try fixture.memory.read(at: first + UInt64(field.offset), count: 4)
         bytes[0] ^= 0x40
         #expect(try !fixture.accepts(bytes, at: first + UInt64(field.offset)))
@@ -105,7 +109,8 @@ import Testing
         #expect(result.failures.isEmpty && result.notPresent.map(\.name) == ["w"])
         let index = try #require(fixture.object.symbols.firstIndex { $0.name == "w" })
         var matcher = try Matcher(
-            units: [MatchUnit(path: "u.c", module: nil, object: fixture.object, required: [index])], tables: [:],
+            units: [MatchUnit(path: "u.c", module: nil, object: fixture.object, required: [index])],
+            tables: [:],
             memory: fixture.memory, symbols: KernelSymbols(fixture.listed), isImage: false)
         #expect(matcher.match().failures.count == 1)
     }

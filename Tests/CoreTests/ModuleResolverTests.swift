@@ -23,7 +23,9 @@ import Testing
     }
 
     private static func file(_ object: ObjectFile) -> ModuleResolver {
-        do { return try ModuleResolver(ELFWriter.write(object), name: "u.ko") } catch { fatalError("\(error)") }
+        do { return try ModuleResolver(ELFWriter.write(object), name: "u.ko") } catch {
+            fatalError("\(error)")
+        }
     }
 
     private static let addresses: [String: UInt64] = [
@@ -35,7 +37,9 @@ import Testing
         #expect(Set(try module.undefinedNames()) == ["hidden", "exported", "data"])
         try module.resolve { Self.addresses[$0] }
         let object = try ObjectFile(module.bytes, name: "u.ko")
-        let absolute = object.symbols.filter { $0.section == SectionIndex.absolute && $0.type != SymbolType.file }
+        let absolute = object.symbols.filter {
+            $0.section == SectionIndex.absolute && $0.type != SymbolType.file
+        }
         #expect(Set(absolute.map(\.value)) == Set(Self.addresses.values))
         #expect(absolute.allSatisfy { $0.name.isEmpty })
         #expect(try module.undefinedNames() == ["exported"])
@@ -72,10 +76,12 @@ import Testing
         #expect(versions.count == 128 && versions.load(UInt64.self, at: 64) == 0x89ab_cdef)
         #expect(versions.string(at: 8) == "module_layout" && versions.string(at: 72) == "exported")
         let info = object.sections[try #require(object.section(named: ".modinfo"))].contents
-        #expect(info.split(separator: 0).map { String(decoding: $0, as: UTF8.self) } == [
-            "license=GPL", "vermagic=6.1.0-56-amd64-with-a-longer-name SMP preempt mod_unload modversions ",
-            "name=ksplice_0123456789ab",
-        ])
+        #expect(
+            info.split(separator: 0).map { String(decoding: $0, as: UTF8.self) } == [
+                "license=GPL",
+                "vermagic=6.1.0-56-amd64-with-a-longer-name SMP preempt mod_unload modversions ",
+                "name=ksplice_0123456789ab",
+            ])
         let this = object.sections[try #require(object.section(named: ".gnu.linkonce.this_module"))].contents
         #expect(this.string(at: 24) == "ksplice_0123456789ab")
         #expect(throws: Failure.self) { try module.rename(to: "ksplice_again") }
@@ -88,7 +94,8 @@ import Testing
         let id = String(repeating: "a", count: 64)
         // The code in memory is one byte shorter than that of the pre object.
         let code = ExpectedCode(
-            address: 0xffff_ffff_8100_1000, bytes: [1, 2, 3, 4, 5, 6, 7], mask: [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            address: 0xffff_ffff_8100_1000, bytes: [1, 2, 3, 4, 5, 6, 7],
+            mask: [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
             site: 5, isTraceable: true)
         try module.fillTables(functions: [code], parts: [], id: id)
         let object = try ObjectFile(module.bytes, name: "u.ko")

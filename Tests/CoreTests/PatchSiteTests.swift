@@ -37,7 +37,9 @@ import Testing
             externals: ["__x86_return_thunk": Self.thunk, "srso_return_thunk": other])
         let end = try fixture.address("f") + UInt64(fixture.bytes("f").count)
         let site = end - 5
-        for variant in [[0xc3, 0xcc, 0xcc, 0xcc, 0xcc], MatchFixture.branch([0xe9], at: site, to: other)] as [[UInt8]] {
+        for variant in [[0xc3, 0xcc, 0xcc, 0xcc, 0xcc], MatchFixture.branch([0xe9], at: site, to: other)]
+            as [[UInt8]]
+        {
             #expect(try fixture.accepts(variant, at: site))
             #expect(try !fixture.accepts(variant, at: site, isImage: true))
             #expect(try fixture.toleratedFlips(of: variant, at: site) == [])
@@ -46,7 +48,9 @@ import Testing
     }
 
     @Test func retpolines() async throws {
-        let flags = ["-mindirect-branch=thunk-extern", "-mindirect-branch-register", "-mindirect-branch-cs-prefix"]
+        let flags = [
+            "-mindirect-branch=thunk-extern", "-mindirect-branch-register", "-mindirect-branch-cs-prefix",
+        ]
         let fixture = try await MatchFixture(
             """
             int f(void) { register int (*g)(void) asm("rax"); asm volatile("" : "=r"(g));
@@ -154,7 +158,9 @@ import Testing
             #expect(try fixture.toleratedFlips(of: variant, at: f) == [])
         }
         #expect(try !fixture.accepts(call, at: f, isImage: true))
-        #expect(try !fixture.accepts(MatchFixture.branch([0xe8], at: f, to: other + 8) + [0x0f, 0x1f, 0x00], at: f))
+        #expect(
+            try !fixture.accepts(
+                MatchFixture.branch([0xe8], at: f, to: other + 8) + [0x0f, 0x1f, 0x00], at: f))
         #expect(throws: Failure.self) { try fixture.match(tables: [".altinstructions": 11]) }
         #expect(throws: Failure.self) { try fixture.match(tables: [:]) }
     }

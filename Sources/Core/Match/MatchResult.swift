@@ -127,7 +127,8 @@ extension MatchResult {
     public func resolve(_ name: String, unit: Int, symbolIndex: Int? = nil) throws -> ResolvedSymbol {
         guard units.indices.contains(unit) else { throw Failure("there is no unit \(unit)") }
         let all = units[unit].object.symbols
-        let meant = symbolIndex.map { [$0] }
+        let meant =
+            symbolIndex.map { [$0] }
             ?? all.indices.filter { all[$0].name == name && !all[$0].isSectionSymbol }
         let learned = Set(meant.compactMap { values[unit][$0] })
         if learned.count == 1, let address = learned.first {

@@ -22,7 +22,8 @@ public struct Matcher {
     /// Fails on objects of another machine, on tables that are not understood and on an empty symbol table. What
     /// does not match is no failure of this kind: see `MatchResult.failures`.
     public init(
-        units: [MatchUnit], tables: [String: Int], memory: any KernelMemory, symbols: KernelSymbols, isImage: Bool
+        units: [MatchUnit], tables: [String: Int], memory: any KernelMemory, symbols: KernelSymbols,
+        isImage: Bool
     ) throws {
         guard !symbols.isEmpty else { throw Failure("the kernel's symbol table is empty") }
         self.units = units
@@ -45,7 +46,8 @@ public struct Matcher {
     }
 
     private mutating func add(_ code: UnitCode) {
-        for (index, symbol) in code.object.symbols.enumerated() where symbol.isFunction && symbol.isDefinedInSection {
+        for (index, symbol) in code.object.symbols.enumerated()
+        where symbol.isFunction && symbol.isDefinedInSection {
             let section = code.object.sections[symbol.section]
             guard section.isAllocated, section.isExecutable, Self.isResident(section.name) else { continue }
             let start = Int(truncatingIfNeeded: symbol.value)
@@ -63,8 +65,10 @@ public struct Matcher {
 
     /// Whether a section's code stays in memory after boot.
     static func isResident(_ name: String) -> Bool {
-        let gone = [".init", ".exit", ".meminit", ".memexit", ".cpuinit", ".cpuexit", ".devinit", ".devexit",
-            ".discard", ".altinstr", ".head.text"]
+        let gone = [
+            ".init", ".exit", ".meminit", ".memexit", ".cpuinit", ".cpuexit", ".devinit", ".devexit",
+            ".discard", ".altinstr", ".head.text",
+        ]
         return !gone.contains { name.hasPrefix($0) }
     }
 
@@ -151,8 +155,10 @@ public struct Matcher {
                 if let body = bodies[fact.key] {
                     let delta = body.match.map.map { $0[fact.delta] } ?? fact.delta
                     let agrees = delta.map { body.address &+ UInt64($0) == fact.address } ?? false
-                    reason = agrees
-                        ? nil : "a reference into '\(state.space.title(fact.key))' leads to \(symbols.describe(fact.address))"
+                    reason =
+                        agrees
+                        ? nil
+                        : "a reference into '\(state.space.title(fact.key))' leads to \(symbols.describe(fact.address))"
                 } else {
                     reason = state.objection(fact.key, fact.address &- UInt64(fact.delta))
                 }
@@ -160,7 +166,8 @@ public struct Matcher {
                 let mismatch = Mismatch(
                     offset: fact.offset, runOffset: fact.offset, cause: .symbolConflict, explanation: reason)
                 tasks[index].outcome = .missed(
-                    .init(entry: found.entry, address: found.address, run: found.match.run, mismatch: mismatch))
+                    .init(
+                        entry: found.entry, address: found.address, run: found.match.run, mismatch: mismatch))
                 break
             }
         }
@@ -203,7 +210,8 @@ struct MatchTask {
     /// The unit and the section that the function was in before `-ffunction-sections` gave it its own.
     var home: [String] {
         let name = span.code.object.sections[span.section].name
-        for group in [".text.unlikely", ".text.hot", ".text.startup", ".text"] where name.hasPrefix(group + ".") {
+        for group in [".text.unlikely", ".text.hot", ".text.startup", ".text"]
+        where name.hasPrefix(group + ".") {
             return ["\(span.code.index)", group]
         }
         return ["\(span.code.index)", name]

@@ -44,8 +44,11 @@ final class UnitCode {
         guard symbol.isSectionSymbol, symbol.isDefinedInSection else {
             let key = space.keyOfSymbol[index][relocation.symbol]
             guard key >= 0 else { return .unnamed }
-            let range = symbol.isDefinedInSection && !symbol.isWeak
-                ? constant(symbol.section, Int(truncatingIfNeeded: symbol.value), Int(truncatingIfNeeded: symbol.size))
+            let range =
+                symbol.isDefinedInSection && !symbol.isWeak
+                ? constant(
+                    symbol.section, Int(truncatingIfNeeded: symbol.value),
+                    Int(truncatingIfNeeded: symbol.size))
                 : nil
             return .symbol(key: key, shift: 0, constant: range)
         }
@@ -72,7 +75,9 @@ final class UnitCode {
         if object.sections[section].isExecutable && delta != 0 {
             return .inside(section: section, offset: place.offset, key: place.key, delta: delta)
         }
-        if isConstant && place.size > 0 && delta >= place.size { return .content(section: section, offset: offset) }
+        if isConstant && place.size > 0 && delta >= place.size {
+            return .content(section: section, offset: offset)
+        }
         return .symbol(
             key: place.key, shift: Int64(place.offset), constant: constant(section, place.offset, place.size))
     }
@@ -82,7 +87,8 @@ final class UnitCode {
     }
 
     private func constant(_ section: Int, _ offset: Int, _ size: Int) -> CodeRange? {
-        guard isConstant(section), size > 0, offset >= 0, offset + size <= object.sections[section].contents.count
+        guard isConstant(section), size > 0, offset >= 0,
+            offset + size <= object.sections[section].contents.count
         else { return nil }
         return CodeRange(section: section, offset: offset, length: size)
     }
