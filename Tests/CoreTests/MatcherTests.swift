@@ -141,4 +141,33 @@ import Testing
         let function = try #require(try fixture.match().functions[0].first)
         #expect(function.address == away && function.entry == start)
     }
+
+    @Test func damagedObjectsNeverTrap() async throws {
+        let fixture = try await MatchFixture(
+            Self.source, flags: ["-pg", "-mfentry", "-mrecord-mcount"],
+            externals: Self.externals.merging(["__fentry__": 0xffff_ffff_8200_1000]) { a, _ in a })
+        let good = fixture.object
+        for index in good.symbols.indices {
+            for value in [UInt64.max, 1 << 63, 0x7fff_ffff_ffff_ffff, 64, 3] {
+                fixture.object = good
+                fixture.object.symbols[index].value = value
+                fixture.object.symbols[index].size = value &- 5
+                do { _ = try fixture.match() } catch is Failure {}
+            }
+        }
+        for section in good.sections.indices {
+            for relocation in good.sections[section].relocations.indices {
+                for addend in [Int64.max, .min, -1, 1 << 31] {
+                    fixture.object = good
+                    fixture.object.sections[section].relocations[relocation].addend = addend
+                    fixture.object.sections[section].entrySize = UInt64(bitPattern: addend)
+                    do { _ = try fixture.match() } catch is Failure {}
+                }
+            }
+            fixture.object = good
+            fixture.object.sections[section].entrySize = .max
+            fixture.object.sections[section].contents = Array(good.sections[section].contents.prefix(2))
+            do { _ = try fixture.match() } catch is Failure {}
+        }
+    }
 }

@@ -107,12 +107,18 @@ struct MatchReport {
                 + (field.addend < 0 ? "-\(hex(field.addend.magnitude))" : "+\(hex(field.addend.magnitude))")
         }
         var explanation = mismatch.explanation
-        if mismatch.cause == .differentCode {
-            explanation +=
-                "; the kernel was built from other source, with another config or by another compiler"
-        }
+        if mismatch.cause == .differentCode { explanation += "; " + likelyReason(span.code.index) }
         return MatchFailure(
             unit: span.code.index, function: span.name, offset: mismatch.offset, preText: text,
             runText: run?.text ?? "", cause: mismatch.cause, explanation: explanation)
+    }
+
+    /// What the rest of the unit says about the cause.
+    private func likelyReason(_ unit: Int) -> String {
+        let all = tasks.filter { $0.span.code.index == unit }
+        let matched = all.count { if case .found = $0.outcome { true } else { false } }
+        let path = units[unit].path
+        if matched == 0 { return "no function of \(path) matches: another compiler, config or source" }
+        return "\(matched) of \(all.count) functions of \(path) match: other source, or something changed this code"
     }
 }

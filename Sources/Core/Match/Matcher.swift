@@ -28,20 +28,28 @@ public struct Matcher {
         guard !symbols.isEmpty else { throw Failure("the kernel's symbol table is empty") }
         self.units = units
         self.symbols = symbols
+        for unit in units { try Self.check(unit) }
         let space = MatchSpace(units: units, symbols: symbols)
         state = MatchState(
             memory: memory, symbols: symbols, space: space,
             environment: .init(reading: memory, symbols: symbols, isImage: isImage))
         for (index, unit) in units.enumerated() {
-            guard unit.object.machine == 62, unit.object.is64Bit else {
-                throw Failure("the pre object of \(unit.path) is not for x86-64")
-            }
             do {
                 let sites = try PatchSites(of: unit.object, tables: tables)
                 add(UnitCode(index: index, unit: unit, sites: sites, space: space))
             } catch let failure as Failure {
                 throw Failure("the pre object of \(unit.path): \(failure.message)", hints: failure.hints)
             }
+        }
+    }
+
+    private static func check(_ unit: MatchUnit) throws {
+        guard unit.object.machine == 62, unit.object.is64Bit else {
+            throw Failure("the pre object of \(unit.path) is not for x86-64")
+        }
+        do { try unit.object.checkBounds() } catch let failure as Failure {
+            throw Failure(
+                "the pre object of \(unit.path) is malformed: \(failure.message)", status: .verificationRefused)
         }
     }
 

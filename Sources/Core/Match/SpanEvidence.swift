@@ -85,7 +85,7 @@ final class MatchState {
         if source.isMergeableStrings {
             // Characters wider than a byte end with as many zeros; to compare up to the first zero byte is enough
             // only for narrow ones.
-            let width = max(Int(source.entrySize), 1)
+            let width = min(max(Int(source.entrySize), 1), 64)
             var place = offset
             while place + width <= source.contents.count,
                 source.contents[place..<place + width].contains(where: { $0 != 0 })

@@ -114,7 +114,8 @@ final class UnitCode {
         let id = section << 40 | start
         if let cached = boundaryCache[id] { return cached }
         let end = space.places[index][section].first { $0.offset > start }?.offset ?? contents.count
-        let found = X86Instruction.boundaries(of: contents, in: start..<min(end, contents.count))
+        let stop = min(end, contents.count)
+        let found = start < stop ? X86Instruction.boundaries(of: contents, in: start..<stop) : []
         boundaryCache[id] = found
         return found
     }
