@@ -39,7 +39,8 @@ struct ELFEditor {
         let table = Int(truncatingIfNeeded: bytes.load(UInt64.self, at: 40) ?? 0)
         let count = Int(bytes.load(UInt16.self, at: 60) ?? 0)
         let names = Int(bytes.load(UInt16.self, at: 62) ?? 0)
-        guard bytes.load(UInt16.self, at: 58) == 64, table >= 64, table <= bytes.count - count * 64, names < count
+        guard bytes.load(UInt16.self, at: 58) == 64, table >= 64, table <= bytes.count - count * 64,
+            names < count
         else { throw Self.malformed(name, "its section headers lie outside") }
         func word(_ index: Int, _ offset: Int) -> Int {
             Int(truncatingIfNeeded: bytes.load(UInt64.self, at: table + index * 64 + offset) ?? 0)
@@ -50,8 +51,9 @@ struct ELFEditor {
             let label = strings &+ Int(bytes.load(UInt32.self, at: place) ?? 0)
             let type = bytes.load(UInt32.self, at: place + 4) ?? 0
             let (offset, size) = (word(index, 24), word(index, 32))
-            guard let text = bytes.string(at: label), offset >= 0, size >= 0,
-                type == SectionType.noBits || type == SectionType.null || offset <= bytes.count && size <= bytes.count - offset
+            guard let text = bytes.string(at: label), offset >= 0, size >= 0, size <= 1 << 30,
+                type == SectionType.noBits || type == SectionType.null
+                    || offset <= bytes.count && size <= bytes.count - offset
             else { throw Self.malformed(name, "section \(index) lies outside") }
             headers.append(
                 Header(
@@ -71,7 +73,8 @@ struct ELFEditor {
     func section(_ wanted: String) throws -> Int {
         let found = headers.indices.filter { headers[$0].name == wanted }
         guard found.count == 1 else {
-            throw malformed(found.isEmpty ? "it has no section \(wanted)" : "it has several sections \(wanted)")
+            throw malformed(
+                found.isEmpty ? "it has no section \(wanted)" : "it has several sections \(wanted)")
         }
         return found[0]
     }
@@ -107,8 +110,10 @@ struct ELFEditor {
         else { throw malformed("it has no symbol table") }
         let strings = headers[table.link].offset
         return try stride(from: table.offset, to: table.offset + table.size / 24 * 24, by: 24).map { place in
-            guard let label = bytes.load(UInt32.self, at: place), let text = bytes.string(at: strings &+ Int(label)),
-                let section = bytes.load(UInt16.self, at: place + 6), let value = bytes.load(UInt64.self, at: place + 8)
+            guard let label = bytes.load(UInt32.self, at: place),
+                let text = bytes.string(at: strings &+ Int(label)),
+                let section = bytes.load(UInt16.self, at: place + 6),
+                let value = bytes.load(UInt64.self, at: place + 8)
             else { throw malformed("its symbol table lies outside") }
             return RawSymbol(
                 place: place, name: text, binding: bytes[place + 4] >> 4, section: Int(section), value: value)
@@ -129,13 +134,19 @@ struct ELFEditor {
             guard headers.indices.contains(header.info) else { throw malformed("relocations of no section") }
             guard headers[header.info].flags & SectionFlags.alloc != 0 else { continue }
             for place in stride(from: header.offset, to: header.offset + header.size / 24 * 24, by: 24) {
-                guard let offset = bytes.load(UInt64.self, at: place), let info = bytes.load(UInt64.self, at: place + 8),
-                    let addend = bytes.load(Int64.self, at: place + 16), offset < UInt64(headers[header.info].size)
+                guard let offset = bytes.load(UInt64.self, at: place),
+                    let info = bytes.load(UInt64.self, at: place + 8),
+                    let addend = bytes.load(Int64.self, at: place + 16),
+                    offset < UInt64(headers[header.info].size)
                 else { throw malformed("a relocation lies outside") }
                 found.append(
-                    (header.info, Relocation(
-                        offset: Int(offset), type: UInt32(truncatingIfNeeded: info), symbol: Int(info >> 32),
-                        addend: addend)))
+                    (
+                        header.info,
+                        Relocation(
+                            offset: Int(offset), type: UInt32(truncatingIfNeeded: info),
+                            symbol: Int(info >> 32),
+                            addend: addend)
+                    ))
             }
         }
         return found

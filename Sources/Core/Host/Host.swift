@@ -55,7 +55,8 @@ public enum HostText {
     /// The GNU build-id in the notes of `/sys/kernel/notes`, lower-case hexadecimal; nil where there is none.
     public static func buildID(notes: [UInt8]) -> String? {
         var offset = 0
-        while let nameSize = notes.load(UInt32.self, at: offset), let size = notes.load(UInt32.self, at: offset + 4),
+        while let nameSize = notes.load(UInt32.self, at: offset),
+            let size = notes.load(UInt32.self, at: offset + 4),
             let type = notes.load(UInt32.self, at: offset + 8)
         {
             let name = offset + 12
@@ -73,7 +74,9 @@ public enum HostText {
     public static func modules(_ text: String) throws -> [LoadedModule] {
         try text.lines.map { line in
             let fields = line.split(separator: " ")
-            guard fields.count >= 6, let size = Int(fields[1]) else { throw Failure("malformed line in '/proc/modules': '\(line)'") }
+            guard fields.count >= 6, let size = Int(fields[1]) else {
+                throw Failure("malformed line in '/proc/modules': '\(line)'")
+            }
             let users = fields[3] == "-" ? [] : fields[3].split(separator: ",").map { String($0) }
             return LoadedModule(
                 name: String(fields[0]), size: size, references: Int(fields[2]) ?? 0, users: users,

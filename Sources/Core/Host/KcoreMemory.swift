@@ -61,8 +61,10 @@ public final class KcoreMemory: KernelMemory {
         else { throw Failure("'\(path)' is not a core file of a 64-bit kernel") }
         let table = try read(path, descriptor, at: start, count: Int(count) * 56)
         let found = stride(from: 0, to: table.count, by: 56).compactMap { place -> Piece? in
-            guard table.load(UInt32.self, at: place) == 1, let offset = table.load(UInt64.self, at: place + 8),
-                let address = table.load(UInt64.self, at: place + 16), let size = table.load(UInt64.self, at: place + 40)
+            guard table.load(UInt32.self, at: place) == 1,
+                let offset = table.load(UInt64.self, at: place + 8),
+                let address = table.load(UInt64.self, at: place + 16),
+                let size = table.load(UInt64.self, at: place + 40)
             else { return nil }
             return Piece(address: address, size: size, offset: offset)
         }
@@ -70,12 +72,16 @@ public final class KcoreMemory: KernelMemory {
         return found
     }
 
-    private static func read(_ path: String, _ descriptor: Int32, at offset: UInt64, count: Int) throws -> [UInt8] {
+    private static func read(_ path: String, _ descriptor: Int32, at offset: UInt64, count: Int) throws
+        -> [UInt8]
+    {
         var failed: Int32 = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
             done = 0
             while done < count {
-                let n = pread(descriptor, buffer.baseAddress! + done, count - done, off_t(truncatingIfNeeded: offset) + done)
+                let n = pread(
+                    descriptor, buffer.baseAddress! + done, count - done,
+                    off_t(truncatingIfNeeded: offset) + done)
                 if n < 0 && errno == EINTR { continue }
                 if n <= 0 {
                     failed = n < 0 ? errno : EIO
@@ -101,7 +107,8 @@ public final class KcoreMemory: KernelMemory {
         while next < end {
             let base = next & ~(Self.windowSize - 1)
             guard let window = try window(base, in: range) else {
-                return try Self.read(path, descriptor, at: range.offset + (address - range.address), count: count)
+                return try Self.read(
+                    path, descriptor, at: range.offset + (address - range.address), count: count)
             }
             let first = max(base, range.address)
             let stop = min(end, first + UInt64(window.count))
@@ -118,7 +125,8 @@ public final class KcoreMemory: KernelMemory {
         let size = min(base &+ (Self.windowSize - 1) - first, range.address &+ (range.size - 1) - first) + 1
         let bytes: [UInt8]
         do {
-            bytes = try Self.read(path, descriptor, at: range.offset + (first - range.address), count: Int(size))
+            bytes = try Self.read(
+                path, descriptor, at: range.offset + (first - range.address), count: Int(size))
         } catch { return nil }
         if windows.count >= Self.windowLimit { windows.removeAll(keepingCapacity: true) }
         windows[base] = bytes

@@ -16,7 +16,9 @@ public final class LocalHost: Host, Sendable {
 
     public func identity() async throws -> KernelIdentity {
         var names = utsname()
-        guard uname(&names) == 0 else { throw Failure("cannot ask for the kernel's name: \(describe(errno: errno))") }
+        guard uname(&names) == 0 else {
+            throw Failure("cannot ask for the kernel's name: \(describe(errno: errno))")
+        }
         let notes = try Files.read("/sys/kernel/notes")
         return KernelIdentity(
             arch: Self.text(of: &names.machine), buildID: HostText.buildID(notes: notes) ?? "",
@@ -30,7 +32,9 @@ public final class LocalHost: Host, Sendable {
 
     public func symbols() async throws -> KernelSymbols { try ProcKallsyms.read() }
 
-    public func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory { try KcoreMemory() }
+    public func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory {
+        try KcoreMemory()
+    }
 
     public func read(_ path: String) async throws -> [UInt8] { try Files.read(path) }
 
@@ -38,7 +42,9 @@ public final class LocalHost: Host, Sendable {
 
     public func list(_ path: String) async throws -> [String] { try Files.list(path) }
 
-    public func store(_ text: String, into path: String) async throws -> Int32 { Files.store(text, into: path) }
+    public func store(_ text: String, into path: String) async throws -> Int32 {
+        Files.store(text, into: path)
+    }
 
     public func load(module bytes: [UInt8], name: String, parameters: String) async throws {
         if Files.exists("/proc/sys/kernel/modules_disabled"),
@@ -48,7 +54,9 @@ public final class LocalHost: Host, Sendable {
                 "cannot load module '\(name)': loading modules is switched off until the next boot",
                 hint: "kernel.modules_disabled is 1, which cannot be undone")
         }
-        if ks_init_module(bytes, bytes.count, parameters) != 0 { throw ModuleLoading.refusal(name, errno: errno) }
+        if ks_init_module(bytes, bytes.count, parameters) != 0 {
+            throw ModuleLoading.refusal(name, errno: errno)
+        }
     }
 
     public func unload(module name: String) async throws {
@@ -61,7 +69,9 @@ public final class LocalHost: Host, Sendable {
         }
     }
 
-    public func modules() async throws -> [LoadedModule] { try HostText.modules(Files.readText("/proc/modules")) }
+    public func modules() async throws -> [LoadedModule] {
+        try HostText.modules(Files.readText("/proc/modules"))
+    }
 
     public func appendToJournal(_ line: String) async throws {
         try Files.createDirectory(journal.directoryPart)
@@ -109,15 +119,22 @@ public enum ModuleLoading {
         case EPERM:
             return Failure(
                 "\(text): \(describe(errno: code))",
-                hints: ["this needs root with CAP_SYS_MODULE, outside of containers",
-                    "a locked down kernel refuses unsigned modules (/sys/kernel/security/lockdown)"])
+                hints: [
+                    "this needs root with CAP_SYS_MODULE, outside of containers",
+                    "a locked down kernel refuses unsigned modules (/sys/kernel/security/lockdown)",
+                ])
         case ENOEXEC:
             return Failure(
                 "\(text): the kernel does not accept its format", status: .wrongKernel,
                 hints: ["it was built for another kernel, compiler or config", log])
-        case ENOENT: return Failure("\(text): the kernel lacks a symbol that it needs", status: .wrongKernel, hint: log)
+        case ENOENT:
+            return Failure(
+                "\(text): the kernel lacks a symbol that it needs", status: .wrongKernel, hint: log)
         case EEXIST: return Failure("\(text): it is loaded already", status: .busy)
-        case EBUSY: return Failure("\(text): it is being loaded or unloaded, or the kernel refuses it now", status: .busy, hint: log)
+        case EBUSY:
+            return Failure(
+                "\(text): it is being loaded or unloaded, or the kernel refuses it now", status: .busy,
+                hint: log)
         default: return Failure("\(text): \(describe(errno: code))", hint: log)
         }
     }

@@ -31,7 +31,8 @@ public struct ModuleResolver {
     public mutating func resolve(_ value: (String) throws -> UInt64?) throws {
         let symbols = try editor.symbols()
         var values: [Int: UInt64] = [:]
-        for (index, symbol) in symbols.enumerated() where symbol.section == SectionIndex.undefined && !symbol.name.isEmpty {
+        for (index, symbol) in symbols.enumerated()
+        where symbol.section == SectionIndex.undefined && !symbol.name.isEmpty {
             if let address = try value(symbol.name) { values[index] = address }
         }
         try check(symbols, values)
@@ -41,8 +42,10 @@ public struct ModuleResolver {
     private func check(_ symbols: [ELFEditor.RawSymbol], _ values: [Int: UInt64]) throws {
         for (section, relocation) in try editor.relocations() {
             let header = editor.headers[section]
-            guard let kind = X86Relocation.of(relocation.type), symbols.indices.contains(relocation.symbol) else {
-                throw editor.malformed("relocation type \(relocation.type) in \(header.name) is not understood")
+            guard let kind = X86Relocation.of(relocation.type), symbols.indices.contains(relocation.symbol)
+            else {
+                throw editor.malformed(
+                    "relocation type \(relocation.type) in \(header.name) is not understood")
             }
             guard relocation.offset <= header.size - kind.width else {
                 throw editor.malformed("a relocation of \(header.name) lies outside")
@@ -50,7 +53,8 @@ public struct ModuleResolver {
             if header.type != SectionType.noBits {
                 let start = header.offset + relocation.offset
                 guard editor.bytes[start..<start + kind.width].allSatisfy({ $0 == 0 }) else {
-                    throw editor.malformed("a relocated field of \(header.name) is not zero, the kernel refuses that")
+                    throw editor.malformed(
+                        "a relocated field of \(header.name) is not zero, the kernel refuses that")
                 }
             }
             guard let value = values[relocation.symbol] else { continue }
@@ -59,7 +63,8 @@ public struct ModuleResolver {
             where kind.fieldValue(symbol: value, addend: relocation.addend, place: place) == nil {
                 throw Failure(
                     "\(kind.name) in \(header.name) of '\(editor.name)' cannot reach "
-                        + "'\(symbols[relocation.symbol].name)' at \(hex(value))", status: .verificationRefused)
+                        + "'\(symbols[relocation.symbol].name)' at \(hex(value))",
+                    status: .verificationRefused)
             }
         }
     }
@@ -76,11 +81,14 @@ public struct ModuleResolver {
                 if open.contains(where: { $0.name == name && $0.binding == SymbolBinding.weak }) { continue }
                 throw Failure(
                     "'\(editor.name)' needs the symbol '\(name)', whose checksum is not known",
-                    status: .verificationRefused, hint: "the kernel does not export it, or its Module.symvers is missing")
+                    status: .verificationRefused,
+                    hint: "the kernel does not export it, or its Module.symvers is missing")
             }
             let text = Array(name.utf8)
             // struct modversion_info: unsigned long crc; char name[64 - sizeof(unsigned long)].
-            guard text.count < 56 else { throw Failure("the symbol name '\(name)' is too long for __versions") }
+            guard text.count < 56 else {
+                throw Failure("the symbol name '\(name)' is too long for __versions")
+            }
             content.append(littleEndian: UInt64(checksum))
             content += text + [UInt8](repeating: 0, count: 56 - text.count)
         }
@@ -104,10 +112,13 @@ public struct ModuleResolver {
         }
         let section = try editor.section(".gnu.linkonce.this_module")
         var content = editor.contents(section)
-        let starts = content.indices.dropLast(old.count - 1).filter { content[$0..<$0 + old.count].elementsEqual(old) }
+        let starts = content.indices.dropLast(old.count - 1).filter {
+            content[$0..<$0 + old.count].elementsEqual(old)
+        }
         guard starts.count == 1 else { throw editor.malformed("its name is not '\(Self.placeholderName)'") }
         content.replaceSubrange(
-            starts[0]..<starts[0] + old.count, with: new + [UInt8](repeating: 0, count: old.count - new.count))
+            starts[0]..<starts[0] + old.count, with: new + [UInt8](repeating: 0, count: old.count - new.count)
+        )
         editor.replaceContents(section, with: content)
         try editInfo("name") { _ in name }
     }
@@ -202,10 +213,12 @@ extension ModuleResolver {
         var code = editor.contents(expected)
         if !functions.isEmpty {
             try fill(
-                ".ksplice.functions", functions, entry: Layout.functionSize, field: Layout.functionExpected, &code, expected)
+                ".ksplice.functions", functions, entry: Layout.functionSize, field: Layout.functionExpected,
+                &code, expected)
         }
         if !parts.isEmpty {
-            try fill(".ksplice.parts", parts, entry: Layout.partSize, field: Layout.partExpected, &code, expected)
+            try fill(
+                ".ksplice.parts", parts, entry: Layout.partSize, field: Layout.partExpected, &code, expected)
         }
         editor.replaceContents(expected, with: code)
     }
@@ -230,7 +243,8 @@ extension ModuleResolver {
             guard let pointer = relocations.first(where: { $0.offset == start + field }),
                 symbols.indices.contains(pointer.symbol), symbols[pointer.symbol].section == expected
             else { throw editor.malformed("\(name) entry \(index) does not point into .ksplice.expected") }
-            let offset = Int(truncatingIfNeeded: Int64(bitPattern: symbols[pointer.symbol].value) &+ pointer.addend)
+            let offset = Int(
+                truncatingIfNeeded: Int64(bitPattern: symbols[pointer.symbol].value) &+ pointer.addend)
             let both = item.bytes + item.mask
             guard offset >= 0, offset <= code.count - both.count else {
                 throw editor.malformed("\(name) entry \(index): no room in .ksplice.expected")

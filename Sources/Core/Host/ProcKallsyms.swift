@@ -18,7 +18,8 @@ public enum ProcKallsyms {
         while start < text.count {
             let end = text[start...].firstIndex(of: 0x0a) ?? text.count
             guard let symbol = parse(text[start..<end], &modules) else {
-                throw Failure("malformed line in '\(name)': '\(String(decoding: text[start..<end], as: UTF8.self))'")
+                throw Failure(
+                    "malformed line in '\(name)': '\(String(decoding: text[start..<end], as: UTF8.self))'")
             }
             hasAddress = hasAddress || symbol.address != 0
             symbols.append(symbol)
@@ -33,14 +34,17 @@ public enum ProcKallsyms {
         return KernelSymbols(symbols)
     }
 
-    private static func parse(_ line: ArraySlice<UInt8>, _ modules: inout [ArraySlice<UInt8>: String]) -> KernelSymbol? {
+    private static func parse(_ line: ArraySlice<UInt8>, _ modules: inout [ArraySlice<UInt8>: String])
+        -> KernelSymbol?
+    {
         var address: UInt64 = 0
         var index = line.startIndex
         while index < line.endIndex, let digit = digit(line[index]) {
             address = address << 4 | digit
             index += 1
         }
-        guard index > line.startIndex, index + 3 < line.endIndex, line[index] == 0x20, line[index + 2] == 0x20 else {
+        guard index > line.startIndex, index + 3 < line.endIndex, line[index] == 0x20, line[index + 2] == 0x20
+        else {
             return nil
         }
         let kind = line[index + 1]

@@ -90,7 +90,9 @@ struct MatchAttempt {
     /// Recognises what probes leave behind.
     private func explained(_ miss: MatchTask.Missed) -> Outcome {
         var miss = miss
-        let at = X86Instruction.covering(miss.mismatch.runOffset, of: miss.run, from: 0)?.start ?? miss.mismatch.runOffset
+        let at =
+            X86Instruction.covering(miss.mismatch.runOffset, of: miss.run, from: 0)?.start
+            ?? miss.mismatch.runOffset
         guard miss.run.indices.contains(at) else { return .missed(miss) }
         if miss.run[at] == 0xcc && span.start + at < span.bytes.count && span.bytes[span.start + at] != 0xcc {
             miss.mismatch.cause = .kprobe

@@ -8,7 +8,8 @@ struct MatchReport {
 
     func result() -> MatchResult {
         var result = MatchResult(
-            functions: .init(repeating: [], count: units.count), values: values(), failures: [], notPresent: [],
+            functions: .init(repeating: [], count: units.count), values: values(), failures: [],
+            notPresent: [],
             statistics: .init(), units: units, symbols: symbols)
         for task in tasks {
             let unit = task.span.code.index
@@ -45,13 +46,15 @@ struct MatchReport {
         let site = MatchAttempt.entrySite(of: span)
         return MatchedFunction(
             symbolIndex: span.symbolIndex, name: span.name, entry: found.entry, address: found.address,
-            runSize: found.match.run.count, bytes: found.match.run, mask: found.match.mask, entrySite: site.offset,
+            runSize: found.match.run.count, bytes: found.match.run, mask: found.match.mask,
+            entrySite: site.offset,
             hasFentry: site.hasFentry, isTraced: found.match.isTraced)
     }
 
     private func absent(_ task: MatchTask, _ reason: String) -> AbsentFunction {
         AbsentFunction(
-            unit: task.span.code.index, symbolIndex: task.span.symbolIndex, name: task.span.name, reason: reason)
+            unit: task.span.code.index, symbolIndex: task.span.symbolIndex, name: task.span.name,
+            reason: reason)
     }
 
     private func isRequired(_ task: MatchTask) -> Bool {
@@ -60,7 +63,9 @@ struct MatchReport {
 
     /// Why a function that does not match may simply not be there; nil where that is no explanation.
     private func absence(_ task: MatchTask, _ miss: MatchTask.Missed) -> String? {
-        guard !isRequired(task), task.span.code.object.symbols[task.span.symbolIndex].isWeak else { return nil }
+        guard !isRequired(task), task.span.code.object.symbols[task.span.symbolIndex].isWeak else {
+            return nil
+        }
         return "a weak definition; the kernel has another one at \(hex(miss.entry))"
     }
 
@@ -69,14 +74,16 @@ struct MatchReport {
         if task.consistent.count > 1 {
             result.failures.append(
                 MatchFailure(
-                    unit: unit, function: task.span.name, offset: 0, preText: "", runText: "", cause: .ambiguous,
+                    unit: unit, function: task.span.name, offset: 0, preText: "", runText: "",
+                    cause: .ambiguous,
                     explanation: "it equals the code at "
                         + task.consistent.map { hex($0) }.joined(separator: ", ")
                         + ", and nothing that matched refers to it"))
         } else if isRequired(task) {
             result.failures.append(
                 MatchFailure(
-                    unit: unit, function: task.span.name, offset: 0, preText: "", runText: "", cause: .notFound,
+                    unit: unit, function: task.span.name, offset: 0, preText: "", runText: "",
+                    cause: .notFound,
                     explanation: "kallsyms does not list it and nothing that matched refers to it"))
         } else {
             result.notPresent.append(absent(task, "not in kallsyms"))
@@ -91,18 +98,27 @@ struct MatchReport {
         let run = X86Instruction.covering(mismatch.runOffset, of: miss.run, from: 0, address: miss.address)
         var text = pre?.text ?? ""
         let relocations = span.code.object.sections[span.section].relocations
-        if let pre, let field = relocations.first(where: { $0.offset >= pre.start }), field.offset < pre.start + 15,
+        if let pre, let field = relocations.first(where: { $0.offset >= pre.start }),
+            field.offset < pre.start + 15,
             field.offset <= span.start + mismatch.offset + 14
         {
-            text += "  # \(span.code.object.symbols[field.symbol].name)"
+            text +=
+                "  # \(span.code.object.symbols[field.symbol].name)"
                 + (field.addend < 0 ? "-\(hex(field.addend.magnitude))" : "+\(hex(field.addend.magnitude))")
         }
         var explanation = mismatch.explanation
-        if mismatch.cause == .differentCode {
-            explanation += "; the kernel was built from other source, with another config or by another compiler"
-        }
+        if mismatch.cause == .differentCode { explanation += "; " + likelyReason(span.code.index) }
         return MatchFailure(
             unit: span.code.index, function: span.name, offset: mismatch.offset, preText: text,
             runText: run?.text ?? "", cause: mismatch.cause, explanation: explanation)
+    }
+
+    /// What the rest of the unit says about the cause.
+    private func likelyReason(_ unit: Int) -> String {
+        let all = tasks.filter { $0.span.code.index == unit }
+        let matched = all.count { if case .found = $0.outcome { true } else { false } }
+        let path = units[unit].path
+        if matched == 0 { return "no function of \(path) matches: another compiler, config or source" }
+        return "\(matched) of \(all.count) functions of \(path) match: other source, or something changed this code"
     }
 }

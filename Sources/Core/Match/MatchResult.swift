@@ -116,20 +116,24 @@ public struct MatchResult: Sendable {
 /// Where a name leads.
 public struct ResolvedSymbol: Sendable, Equatable {
     public var address: UInt64
-    /// The module that holds it; nil for the kernel image, and for a value that matching learned.
+    /// The module that holds it; nil for the kernel image.
     public var module: String?
 }
 
 extension MatchResult {
     /// The address of a name for code of a unit: what matching learned for it, else what the unit's own module has
-    /// under this name, else the kernel image, else the one module that has it. Fails where there is none or several.
-    public func resolve(_ name: String, unit: Int) throws -> ResolvedSymbol {
+    /// under this name, else the kernel image, else the one module that has it. `symbolIndex` says which symbol of the
+    /// pre object is meant, where several have the name. Fails where there is none or several.
+    public func resolve(_ name: String, unit: Int, symbolIndex: Int? = nil) throws -> ResolvedSymbol {
         guard units.indices.contains(unit) else { throw Failure("there is no unit \(unit)") }
-        let symbols = units[unit].object.symbols
-        let learned = Set(
-            symbols.indices.filter { symbols[$0].name == name && !symbols[$0].isSectionSymbol }
-                .compactMap { values[unit][$0] })
-        if learned.count == 1, let address = learned.first { return ResolvedSymbol(address: address, module: nil) }
+        let all = units[unit].object.symbols
+        let meant =
+            symbolIndex.map { [$0] }
+            ?? all.indices.filter { all[$0].name == name && !all[$0].isSectionSymbol }
+        let learned = Set(meant.compactMap { values[unit][$0] })
+        if learned.count == 1, let address = learned.first {
+            return ResolvedSymbol(address: address, module: holder(of: name, at: address, unit: unit))
+        }
         if learned.count > 1 { throw ambiguous(name, unit, learned.sorted()) }
         if let module = units[unit].module, let found = try one(name, unit, in: module) { return found }
         if let found = try one(name, unit, in: nil) { return found }
@@ -142,6 +146,12 @@ extension MatchResult {
                 hint: "it may be in a module that is not loaded")
         }
         return ResolvedSymbol(address: only.address, module: only.module)
+    }
+
+    /// The module that lists a symbol at an address; the unit's own where kallsyms does not know the name.
+    private func holder(of name: String, at address: UInt64, unit: Int) -> String? {
+        let listed = symbols.named(name).filter { $0.address == address }
+        return listed.isEmpty ? units[unit].module : listed[0].module
     }
 
     private func one(_ name: String, _ unit: Int, in module: String?) throws -> ResolvedSymbol? {

@@ -55,7 +55,9 @@ final class MatchSpace {
     private func definePlaces(_ unit: Int, _ content: MatchUnit, weak: Bool) {
         var known: [Int: [Int: Int]] = [:]
         for (section, list) in places[unit].enumerated() {
-            for (position, place) in list.enumerated() { known[section, default: [:]][place.offset] = position }
+            for (position, place) in list.enumerated() {
+                known[section, default: [:]][place.offset] = position
+            }
         }
         for (index, symbol) in content.object.symbols.enumerated()
         where symbol.isDefinedInSection && !symbol.isSectionSymbol && symbol.isWeak == weak {
@@ -68,7 +70,8 @@ final class MatchSpace {
             } else if let position = known[symbol.section]?[offset] {
                 let place = places[unit][symbol.section][position]
                 key = place.key
-                places[unit][symbol.section][position].size = max(place.size, Int(truncatingIfNeeded: symbol.size))
+                places[unit][symbol.section][position].size = max(
+                    place.size, Int(truncatingIfNeeded: symbol.size))
                 if !keys[key].names.contains(symbol.name) { keys[key].names.append(symbol.name) }
             } else {
                 key = new(Key(names: [symbol.name], module: content.module, isImported: false))

@@ -22,19 +22,18 @@ public struct Matcher {
     /// Fails on objects of another machine, on tables that are not understood and on an empty symbol table. What
     /// does not match is no failure of this kind: see `MatchResult.failures`.
     public init(
-        units: [MatchUnit], tables: [String: Int], memory: any KernelMemory, symbols: KernelSymbols, isImage: Bool
+        units: [MatchUnit], tables: [String: Int], memory: any KernelMemory, symbols: KernelSymbols,
+        isImage: Bool
     ) throws {
         guard !symbols.isEmpty else { throw Failure("the kernel's symbol table is empty") }
         self.units = units
         self.symbols = symbols
+        for unit in units { try Self.check(unit) }
         let space = MatchSpace(units: units, symbols: symbols)
         state = MatchState(
             memory: memory, symbols: symbols, space: space,
             environment: .init(reading: memory, symbols: symbols, isImage: isImage))
         for (index, unit) in units.enumerated() {
-            guard unit.object.machine == 62, unit.object.is64Bit else {
-                throw Failure("the pre object of \(unit.path) is not for x86-64")
-            }
             do {
                 let sites = try PatchSites(of: unit.object, tables: tables)
                 add(UnitCode(index: index, unit: unit, sites: sites, space: space))
@@ -44,8 +43,19 @@ public struct Matcher {
         }
     }
 
+    private static func check(_ unit: MatchUnit) throws {
+        guard unit.object.machine == 62, unit.object.is64Bit else {
+            throw Failure("the pre object of \(unit.path) is not for x86-64")
+        }
+        do { try unit.object.checkBounds() } catch let failure as Failure {
+            throw Failure(
+                "the pre object of \(unit.path) is malformed: \(failure.message)", status: .verificationRefused)
+        }
+    }
+
     private mutating func add(_ code: UnitCode) {
-        for (index, symbol) in code.object.symbols.enumerated() where symbol.isFunction && symbol.isDefinedInSection {
+        for (index, symbol) in code.object.symbols.enumerated()
+        where symbol.isFunction && symbol.isDefinedInSection {
             let section = code.object.sections[symbol.section]
             guard section.isAllocated, section.isExecutable, Self.isResident(section.name) else { continue }
             let start = Int(truncatingIfNeeded: symbol.value)
@@ -63,8 +73,10 @@ public struct Matcher {
 
     /// Whether a section's code stays in memory after boot.
     static func isResident(_ name: String) -> Bool {
-        let gone = [".init", ".exit", ".meminit", ".memexit", ".cpuinit", ".cpuexit", ".devinit", ".devexit",
-            ".discard", ".altinstr", ".head.text"]
+        let gone = [
+            ".init", ".exit", ".meminit", ".memexit", ".cpuinit", ".cpuexit", ".devinit", ".devexit",
+            ".discard", ".altinstr", ".head.text",
+        ]
         return !gone.contains { name.hasPrefix($0) }
     }
 
@@ -72,18 +84,42 @@ public struct Matcher {
     public mutating func match() -> MatchResult {
         let begin = now()
         for index in tasks.indices where tasks[index].candidates.count == 1 { attempt(index) }
-        var progress = true
-        while progress {
-            progress = false
-            for index in tasks.indices where tasks[index].isOpen {
-                attempt(index)
-                if !tasks[index].isOpen { progress = true }
-            }
-        }
+        while attemptOpen() || narrowByPlace() {}
         settleInside()
         var result = MatchReport(units: units, symbols: symbols, state: state, tasks: tasks).result()
         result.statistics.nanoseconds = now() - begin
         return result
+    }
+
+    /// Tries every open function once more. Returns whether any was settled.
+    private mutating func attemptOpen() -> Bool {
+        var progress = false
+        for index in tasks.indices where tasks[index].isOpen {
+            attempt(index)
+            if !tasks[index].isOpen { progress = true }
+        }
+        return progress
+    }
+
+    /// Functions that equal code in several places and that nothing refers to: the linker keeps an object's section
+    /// in one piece, so what lies between two functions of the unit's own section belongs to the unit.
+    /// (`cpu_online` of kernel/printk/printk.c in 6.1, called only by code that is gone after boot, is one of four.)
+    private mutating func narrowByPlace() -> Bool {
+        var extents: [[String]: (UInt64, UInt64)] = [:]
+        for task in tasks {
+            guard case .found(let found) = task.outcome, found.entry == found.address else { continue }
+            let old = extents[task.home] ?? (found.entry, found.entry)
+            extents[task.home] = (min(old.0, found.entry), max(old.1, found.entry))
+        }
+        var progress = false
+        for index in tasks.indices where tasks[index].isOpen && tasks[index].consistent.count > 1 {
+            guard let extent = extents[tasks[index].home] else { continue }
+            let inside = tasks[index].consistent.filter { $0 > extent.0 && $0 < extent.1 }
+            guard inside.count == 1, tasks[index].candidates != inside else { continue }
+            tasks[index].candidates = inside
+            progress = true
+        }
+        return progress
     }
 
     private func now() -> UInt64 {
@@ -127,8 +163,10 @@ public struct Matcher {
                 if let body = bodies[fact.key] {
                     let delta = body.match.map.map { $0[fact.delta] } ?? fact.delta
                     let agrees = delta.map { body.address &+ UInt64($0) == fact.address } ?? false
-                    reason = agrees
-                        ? nil : "a reference into '\(state.space.title(fact.key))' leads to \(symbols.describe(fact.address))"
+                    reason =
+                        agrees
+                        ? nil
+                        : "a reference into '\(state.space.title(fact.key))' leads to \(symbols.describe(fact.address))"
                 } else {
                     reason = state.objection(fact.key, fact.address &- UInt64(fact.delta))
                 }
@@ -136,7 +174,8 @@ public struct Matcher {
                 let mismatch = Mismatch(
                     offset: fact.offset, runOffset: fact.offset, cause: .symbolConflict, explanation: reason)
                 tasks[index].outcome = .missed(
-                    .init(entry: found.entry, address: found.address, run: found.match.run, mismatch: mismatch))
+                    .init(
+                        entry: found.entry, address: found.address, run: found.match.run, mismatch: mismatch))
                 break
             }
         }
@@ -166,7 +205,7 @@ struct MatchTask {
 
     let span: Span
     /// Addresses that kallsyms gives for the name.
-    let candidates: [UInt64]
+    var candidates: [UInt64]
     /// Candidates that all agree with what is known.
     var consistent: [UInt64] = []
     var outcome = Outcome.open
@@ -174,6 +213,16 @@ struct MatchTask {
     init(span: Span, candidates: [UInt64]) {
         self.span = span
         self.candidates = candidates
+    }
+
+    /// The unit and the section that the function was in before `-ffunction-sections` gave it its own.
+    var home: [String] {
+        let name = span.code.object.sections[span.section].name
+        for group in [".text.unlikely", ".text.hot", ".text.startup", ".text"]
+        where name.hasPrefix(group + ".") {
+            return ["\(span.code.index)", group]
+        }
+        return ["\(span.code.index)", name]
     }
 
     var isOpen: Bool { if case .open = outcome { true } else { false } }

@@ -71,13 +71,18 @@ struct SpanComparison {
             if next >= end { break }
             if nextSite <= nextField {
                 let here = sites[site]
-                guard here.range.upperBound <= end else { throw unsupported(cursor, "a patch site crosses its end") }
+                guard here.range.upperBound <= end else {
+                    throw unsupported(cursor, "a patch site crosses its end")
+                }
                 try compareSite(here, runOffset: here.offset - span.start)
                 cursor = here.range.upperBound
                 site += 1
-                while relocation < relocations.endIndex, relocations[relocation].offset < cursor { relocation += 1 }
+                while relocation < relocations.endIndex, relocations[relocation].offset < cursor {
+                    relocation += 1
+                }
             } else {
-                cursor = try compareField(relocations[relocation], runOffset: nextField - span.start) + nextField
+                cursor =
+                    try compareField(relocations[relocation], runOffset: nextField - span.start) + nextField
                 relocation += 1
             }
         }
@@ -93,7 +98,9 @@ struct SpanComparison {
         if range.isEmpty { return }
         let same = pre.withUnsafeBytes { a in
             run.withUnsafeBytes { b in
-                memcmp(a.baseAddress! + range.lowerBound, b.baseAddress! + (range.lowerBound - span.start), range.count)
+                memcmp(
+                    a.baseAddress! + range.lowerBound, b.baseAddress! + (range.lowerBound - span.start),
+                    range.count)
             }
         }
         if same == 0 { return }
@@ -105,7 +112,8 @@ struct SpanComparison {
 
     private func unsupported(_ offset: Int, _ text: String) -> Mismatch {
         Mismatch(
-            offset: offset - span.start, runOffset: offset - span.start, cause: .unsupported, explanation: text)
+            offset: offset - span.start, runOffset: offset - span.start, cause: .unsupported,
+            explanation: text)
     }
 
     /// Takes the value of a field whose relocation is in the function itself; returns the field's width.
@@ -113,13 +121,15 @@ struct SpanComparison {
         guard let kind = X86Relocation.of(relocation.type) else {
             throw unsupported(relocation.offset, "relocation type \(relocation.type) is not understood")
         }
-        guard let field = kind.field(in: run, at: runOffset), relocation.offset + kind.width <= span.range.upperBound
+        guard let field = kind.field(in: run, at: runOffset),
+            relocation.offset + kind.width <= span.range.upperBound
         else { throw unsupported(relocation.offset, "a relocated field crosses the function's end") }
         let value = kind.symbolValue(
             field: field, addend: relocation.addend, place: address &+ UInt64(runOffset))
         let offset = relocation.offset - span.start
         if let reason = take(relocation, section: span.section, value: value, at: offset) {
-            throw Mismatch(offset: offset, runOffset: runOffset, cause: reason.cause, explanation: reason.text)
+            throw Mismatch(
+                offset: offset, runOffset: runOffset, cause: reason.cause, explanation: reason.text)
         }
         return kind.width
     }
@@ -133,8 +143,14 @@ struct SpanComparison {
     mutating func take(_ relocation: Relocation, section: Int, value: UInt64, at offset: Int) -> Objection? {
         let symbol = code.object.symbols[relocation.symbol]
         switch code.referent(relocation, section: section) {
-        case .symbol(let key, let shift):
-            return take(key, value &+ UInt64(bitPattern: shift), at: offset)
+        case .symbol(let key, let shift, let constant):
+            let place = value &+ UInt64(bitPattern: shift)
+            if let constant,
+                let text = state.contentObjection(code, constant.section, constant.range, at: place)
+            {
+                return Objection(cause: .differentContent, text: text)
+            }
+            return take(key, place, at: offset)
         case .inside(let target, let base, let key, let delta):
             let place = value &+ UInt64(bitPattern: Int64(base + delta))
             return inside(section: target, base: base, key: key, delta: delta, address: place, at: offset)
@@ -178,11 +194,13 @@ struct SpanComparison {
                 pending.append((pre, run, offset))
             } else if run != pre {
                 return Objection(
-                    cause: .differentCode, text: "a reference to this function's own offset \(hex(UInt64(pre))) leads elsewhere")
+                    cause: .differentCode,
+                    text: "a reference to this function's own offset \(hex(UInt64(pre))) leads elsewhere")
             }
             return nil
         }
-        match.inside.append(InsideFact(unit: code.index, key: key, delta: delta, address: place, offset: offset))
+        match.inside.append(
+            InsideFact(unit: code.index, key: key, delta: delta, address: place, offset: offset))
         return nil
     }
 
@@ -207,14 +225,17 @@ struct SpanComparison {
             reason = "\(site.title), \(variant.title): \(objection.text)"
             cause = objection.cause
         }
-        throw Mismatch(offset: site.offset - span.start, runOffset: runOffset, cause: cause, explanation: reason)
+        throw Mismatch(
+            offset: site.offset - span.start, runOffset: runOffset, cause: cause, explanation: reason)
     }
 
     private func equal(_ variant: PatchVariant, at runOffset: Int) -> Bool {
         var index = 0
         while index < variant.bytes.count {
             if let nops = variant.nops.first(where: { $0.lowerBound == index }) {
-                guard X86Nops.fill(nops.lowerBound + runOffset..<nops.upperBound + runOffset, of: run) else { return false }
+                guard X86Nops.fill(nops.lowerBound + runOffset..<nops.upperBound + runOffset, of: run) else {
+                    return false
+                }
                 index = nops.upperBound
             } else if let field = variant.fields.first(where: { $0.offset == index }) {
                 guard field.width > 0 else { return false }
@@ -227,14 +248,18 @@ struct SpanComparison {
         return true
     }
 
-    private mutating func takeFields(of variant: PatchVariant, site: PatchSite, runOffset: Int) -> Objection? {
+    private mutating func takeFields(of variant: PatchVariant, site: PatchSite, runOffset: Int) -> Objection?
+    {
         for field in variant.fields {
             let place = runOffset + field.offset
             let at = site.offset - span.start
             if case .relocation(let relocation, let section) = field.target {
-                guard let kind = X86Relocation.of(relocation.type), let value = fieldValue(kind, field.width, relocation, place)
+                guard let kind = X86Relocation.of(relocation.type),
+                    let value = fieldValue(kind, field.width, relocation, place)
                 else { return Objection(cause: .unsupported, text: "relocation type \(relocation.type)") }
-                if let objection = take(relocation, section: section, value: value, at: at) { return objection }
+                if let objection = take(relocation, section: section, value: value, at: at) {
+                    return objection
+                }
                 continue
             }
             guard let target = branchTarget(place, field.width) else {
@@ -255,7 +280,9 @@ struct SpanComparison {
         return displacement.map { address &+ UInt64(place + width) &+ UInt64(bitPattern: $0) }
     }
 
-    private func fieldValue(_ kind: X86Relocation, _ width: Int, _ relocation: Relocation, _ place: Int) -> UInt64? {
+    private func fieldValue(_ kind: X86Relocation, _ width: Int, _ relocation: Relocation, _ place: Int)
+        -> UInt64?
+    {
         if width == kind.width {
             return kind.field(in: run, at: place).map {
                 kind.symbolValue(field: $0, addend: relocation.addend, place: address &+ UInt64(place))
@@ -266,24 +293,30 @@ struct SpanComparison {
         return target &- UInt64(bitPattern: relocation.addend + Int64(kind.width))
     }
 
-    private mutating func judge(_ wanted: PatchVariant.Target, _ target: UInt64, at offset: Int) -> Objection? {
+    private mutating func judge(_ wanted: PatchVariant.Target, _ target: UInt64, at offset: Int) -> Objection?
+    {
         let name = state.symbols.describe(target)
         switch wanted {
         case .relocation: return nil
         case .place(let section, let place):
             switch code.place(section, place) {
-            case .symbol(let key, _): return take(key, target, at: offset)
+            case .symbol(let key, _, _): return take(key, target, at: offset)
             case .inside(let section, let base, let key, let delta):
-                return inside(section: section, base: base, key: key, delta: delta, address: target, at: offset)
+                return inside(
+                    section: section, base: base, key: key, delta: delta, address: target, at: offset)
             case .content, .unnamed: return nil
             }
         case .addresses(let addresses):
-            return addresses.contains(target) ? nil : Objection(cause: .patchSite, text: "it leads to \(name)")
+            return addresses.contains(target)
+                ? nil : Objection(cause: .patchSite, text: "it leads to \(name)")
         case .tracer:
-            return isTracer(target) ? nil : Objection(cause: .patchSite, text: "it calls \(name), which is no known tracer")
+            return isTracer(target)
+                ? nil : Objection(cause: .patchSite, text: "it calls \(name), which is no known tracer")
         case .indirectThunk(let register):
             return isIndirectThunk(target, register)
-                ? nil : Objection(cause: .patchSite, text: "it leads to \(name), which is no thunk for this register")
+                ? nil
+                : Objection(
+                    cause: .patchSite, text: "it leads to \(name), which is no thunk for this register")
         }
     }
 

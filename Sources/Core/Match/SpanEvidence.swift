@@ -58,7 +58,8 @@ final class MatchState {
     func objection(_ key: Int, _ value: UInt64) -> String? {
         if let known = learned[key] {
             if known == value { return nil }
-            return "'\(space.title(key))' would be \(symbols.describe(value)) here, but is \(symbols.describe(known))"
+            return
+                "'\(space.title(key))' would be \(symbols.describe(value)) here, but is \(symbols.describe(known))"
                 + (origin[key].map { " in \($0)" } ?? "")
         }
         guard let allowed = space.allowed(key), !allowed.contains(value) else { return nil }
@@ -77,12 +78,14 @@ final class MatchState {
     /// Whether memory holds a unit's unnamed constant; nil where it does, else the reason.
     func contentObjection(_ code: UnitCode, _ section: Int, _ offset: Int, at address: UInt64) -> String? {
         let source = code.object.sections[section]
-        guard offset >= 0, offset < source.contents.count else { return "a constant outside of \(source.name)" }
+        guard offset >= 0, offset < source.contents.count else {
+            return "a constant outside of \(source.name)"
+        }
         let end: Int
         if source.isMergeableStrings {
             // Characters wider than a byte end with as many zeros; to compare up to the first zero byte is enough
             // only for narrow ones.
-            let width = max(Int(source.entrySize), 1)
+            let width = min(max(Int(source.entrySize), 1), 64)
             var place = offset
             while place + width <= source.contents.count,
                 source.contents[place..<place + width].contains(where: { $0 != 0 })
@@ -91,13 +94,17 @@ final class MatchState {
         } else if source.flags & SectionFlags.merge != 0, source.entrySize > 0 {
             end = min(offset + Int(source.entrySize), source.contents.count)
         } else {
-            end = code.space.places[code.index][section].first { $0.offset > offset }?.offset ?? source.contents.count
+            end =
+                code.space.places[code.index][section].first { $0.offset > offset }?.offset
+                ?? source.contents.count
         }
         return contentObjection(code, section, offset..<min(end, source.contents.count), at: address)
     }
 
     /// Compares a range of a constant section with memory, without its relocated fields.
-    func contentObjection(_ code: UnitCode, _ section: Int, _ range: Range<Int>, at address: UInt64) -> String? {
+    func contentObjection(_ code: UnitCode, _ section: Int, _ range: Range<Int>, at address: UInt64)
+        -> String?
+    {
         let id = [UInt64(code.index), UInt64(section), UInt64(range.lowerBound), address]
         if sameContent.contains(id) { return nil }
         let source = code.object.sections[section]
@@ -110,7 +117,8 @@ final class MatchState {
             let start = relocation.offset - range.lowerBound
             for byte in start..<start + (X86Relocation.of(relocation.type)?.width ?? 8) { holes.insert(byte) }
         }
-        for (index, byte) in source.contents[range].enumerated() where run[index] != byte && !holes.contains(index) {
+        for (index, byte) in source.contents[range].enumerated()
+        where run[index] != byte && !holes.contains(index) {
             return "the constant at \(symbols.describe(address)) differs from \(source.name) at byte \(index)"
         }
         sameContent.insert(id)

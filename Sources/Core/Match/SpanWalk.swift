@@ -14,7 +14,8 @@ extension SpanComparison {
         while true {
             map[at] = runAt
             if at >= span.size { break }
-            if let site = code.sites.sites(in: span.start + at..<span.start + at + 1, of: span.section).first {
+            if let site = code.sites.sites(in: span.start + at..<span.start + at + 1, of: span.section).first
+            {
                 let length = try walkSite(site, runAt)
                 at += site.length
                 runAt += length
@@ -64,8 +65,11 @@ extension SpanComparison {
     private mutating func step(_ pre: [UInt8], _ at: inout Int, _ runAt: inout Int) throws(Mismatch) {
         let place = span.start + at
         let relocations = code.object.sections[span.section].relocations
-        if let branch = X86Branch(pre, at: place), let other = X86Branch(run, at: runAt), branch.kind == other.kind {
-            let field = code.object.sections[span.section].relocations(in: place..<place + branch.length).first
+        if let branch = X86Branch(pre, at: place), let other = X86Branch(run, at: runAt),
+            branch.kind == other.kind
+        {
+            let field = code.object.sections[span.section].relocations(in: place..<place + branch.length)
+                .first
             try walkBranch(branch, other, field, at, runAt)
             at += branch.length
             runAt += other.length
@@ -75,7 +79,8 @@ extension SpanComparison {
             mine.length == its.length, at + mine.length <= span.size
         else { throw differs(at, runAt, "the instructions differ in length") }
         var index = 0
-        var nextField = relocations.isEmpty
+        var nextField =
+            relocations.isEmpty
             ? [] : Array(code.object.sections[span.section].relocations(in: place..<place + mine.length))
         let locks = code.sites.locks(in: place..<place + mine.length, of: span.section)
         while index < mine.length {
@@ -84,7 +89,8 @@ extension SpanComparison {
                 nextField.removeFirst()
                 continue
             }
-            let isUnlocked = locks.contains(place + index) && run[runAt + index] == 0x3e && !state.environment.isImage
+            let isUnlocked =
+                locks.contains(place + index) && run[runAt + index] == 0x3e && !state.environment.isImage
             guard pre[place + index] == run[runAt + index] || isUnlocked else {
                 throw differs(at + index, runAt + index, "the bytes differ")
             }
@@ -106,7 +112,9 @@ extension SpanComparison {
         guard let kind = X86Relocation.of(field.type), kind.isRelative, kind.width == branch.width else {
             throw differs(at, runAt, "relocation type \(field.type) in a branch")
         }
-        let value = address &+ UInt64(bitPattern: Int64(target)) &- UInt64(bitPattern: field.addend + Int64(branch.width))
+        let value =
+            address &+ UInt64(bitPattern: Int64(target))
+            &- UInt64(bitPattern: field.addend + Int64(branch.width))
         if let objection = take(field, section: span.section, value: value, at: at) {
             throw Mismatch(offset: at, runOffset: runAt, cause: objection.cause, explanation: objection.text)
         }
@@ -118,16 +126,9 @@ extension SpanComparison {
             guard let mapped = map[pre] else {
                 throw differs(at, map[at] ?? 0, "a reference leads into the middle of an instruction")
             }
-            guard mapped == run || isNopGap(mapped, run) else {
+            guard mapped == run else {
                 throw differs(at, map[at] ?? 0, "a local reference leads elsewhere")
             }
         }
-    }
-
-    /// Whether only nops lie between two places: before a loop's head both are the same place.
-    private func isNopGap(_ a: Int, _ b: Int) -> Bool {
-        let (low, high) = (min(a, b), max(a, b))
-        guard low >= 0, high <= run.count else { return false }
-        return X86Nops.fill(low..<high, of: run)
     }
 }

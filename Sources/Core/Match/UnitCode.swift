@@ -20,8 +20,8 @@ final class UnitCode {
 
     /// What a relocation's symbol turns out to be.
     enum Referent {
-        /// A symbol: its value is the relocation's symbol value plus `shift`.
-        case symbol(key: Int, shift: Int64)
+        /// A symbol: its value is the relocation's symbol value plus `shift`. A named constant has its place too.
+        case symbol(key: Int, shift: Int64, constant: CodeRange?)
         /// A place inside code, behind a function's entry.
         case inside(section: Int, offset: Int, key: Int, delta: Int)
         /// Unnamed bytes of a read-only section.
@@ -43,13 +43,20 @@ final class UnitCode {
         let symbol = object.symbols[relocation.symbol]
         guard symbol.isSectionSymbol, symbol.isDefinedInSection else {
             let key = space.keyOfSymbol[index][relocation.symbol]
-            return key >= 0 ? .symbol(key: key, shift: 0) : .unnamed
+            guard key >= 0 else { return .unnamed }
+            let range =
+                symbol.isDefinedInSection && !symbol.isWeak
+                ? constant(
+                    symbol.section, Int(truncatingIfNeeded: symbol.value),
+                    Int(truncatingIfNeeded: symbol.size))
+                : nil
+            return .symbol(key: key, shift: 0, constant: range)
         }
         let target = object.sections[symbol.section]
         let list = space.places[index][symbol.section]
-        let isConstant = target.name.hasPrefix(".rodata") && !target.isWritable
+        let isConstant = isConstant(symbol.section)
         if list.count == 1, list[0].offset == 0, !target.isExecutable, list[0].size >= target.size {
-            return .symbol(key: list[0].key, shift: 0)
+            return .symbol(key: list[0].key, shift: 0, constant: constant(symbol.section, 0, list[0].size))
         }
         let bias = X86Relocation.of(relocation.type)?.isRelative == true ? fieldEnd(relocation, section) : 0
         let offset = Int(truncatingIfNeeded: relocation.addend) &+ bias
@@ -68,8 +75,22 @@ final class UnitCode {
         if object.sections[section].isExecutable && delta != 0 {
             return .inside(section: section, offset: place.offset, key: place.key, delta: delta)
         }
-        if isConstant && place.size > 0 && delta >= place.size { return .content(section: section, offset: offset) }
-        return .symbol(key: place.key, shift: Int64(place.offset))
+        if isConstant && place.size > 0 && delta >= place.size {
+            return .content(section: section, offset: offset)
+        }
+        return .symbol(
+            key: place.key, shift: Int64(place.offset), constant: constant(section, place.offset, place.size))
+    }
+
+    private func isConstant(_ section: Int) -> Bool {
+        object.sections[section].name.hasPrefix(".rodata") && !object.sections[section].isWritable
+    }
+
+    private func constant(_ section: Int, _ offset: Int, _ size: Int) -> CodeRange? {
+        guard isConstant(section), size > 0, offset >= 0,
+            offset + size <= object.sections[section].contents.count
+        else { return nil }
+        return CodeRange(section: section, offset: offset, length: size)
     }
 
     /// From a relative field's first byte to the end of its instruction: a relocation counts from the field, the
@@ -93,7 +114,8 @@ final class UnitCode {
         let id = section << 40 | start
         if let cached = boundaryCache[id] { return cached }
         let end = space.places[index][section].first { $0.offset > start }?.offset ?? contents.count
-        let found = X86Instruction.boundaries(of: contents, in: start..<min(end, contents.count))
+        let stop = min(end, contents.count)
+        let found = start < stop ? X86Instruction.boundaries(of: contents, in: start..<stop) : []
         boundaryCache[id] = found
         return found
     }

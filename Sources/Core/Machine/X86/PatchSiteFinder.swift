@@ -14,20 +14,24 @@ struct PatchSiteFinder {
 
     mutating func run() throws {
         try each(".altinstructions", sizes: [12, 13, 14]) { try $0.alternative($1, $2, size: $3) }
-        try each(".parainstructions", sizes: [16]) { finder, table, entry, _ in try finder.paravirt(table, entry) }
+        try each(".parainstructions", sizes: [16]) { finder, table, entry, _ in
+            try finder.paravirt(table, entry)
+        }
         try each(".smp_locks", sizes: [4]) { finder, table, entry, _ in
             let place = try finder.code(table, entry)
             finder.locks[place.section, default: []].append(place.offset)
         }
-        try each("__jump_table", sizes: [16]) { finder, table, entry, _ in try finder.jumpLabel(table, entry) }
+        try each("__jump_table", sizes: [16]) { finder, table, entry, _ in try finder.jumpLabel(table, entry)
+        }
         try each("__mcount_loc", sizes: [8]) { finder, table, entry, _ in
             let place = try finder.code(table, entry)
-            finder.add(.fentry, in: place.section, at: place.offset, length: 5)
+            try finder.add(.fentry, in: place.section, at: place.offset, length: 5)
         }
-        for (index, section) in object.sections.enumerated() where section.isAllocated && section.isExecutable {
-            for relocation in section.relocations { branchSite(index, section, relocation) }
+        for (index, section) in object.sections.enumerated() where section.isAllocated && section.isExecutable
+        {
+            for relocation in section.relocations { try branchSite(index, section, relocation) }
         }
-        entries()
+        try entries()
     }
 
     /// Calls `body` for each entry of the table sections of a name: section, offset and size of the entry.
@@ -50,8 +54,11 @@ struct PatchSiteFinder {
         }
     }
 
-    private mutating func add(_ kind: PatchSite.Kind, in section: Int, at offset: Int, length: Int) {
-        guard offset >= 0, length > 0, offset + length <= object.sections[section].contents.count else { return }
+    private mutating func add(_ kind: PatchSite.Kind, in section: Int, at offset: Int, length: Int) throws {
+        guard offset >= 0, length > 0, offset + length <= object.sections[section].contents.count else {
+            throw Failure(
+                "section \(object.sections[section].name): a patch site at \(offset) does not fit in it")
+        }
         sites[section, default: []].append(PatchSite(offset: offset, length: length, kind: kind))
     }
 
@@ -63,7 +70,8 @@ struct PatchSiteFinder {
         let symbol = object.symbols[relocation.symbol]
         let target = Int(truncatingIfNeeded: Int64(bitPattern: symbol.value) &+ relocation.addend)
         guard target >= 0, target <= object.sections[symbol.section].size else {
-            throw Failure("section \(table.name): the entry at \(hex(UInt64(offset))) points outside of its section")
+            throw Failure(
+                "section \(table.name): the entry at \(hex(UInt64(offset))) points outside of its section")
         }
         return (symbol.section, target)
     }
@@ -72,7 +80,9 @@ struct PatchSiteFinder {
         let found = try place(table, offset)
         guard object.sections[found.section].isExecutable,
             found.offset < object.sections[found.section].contents.count
-        else { throw Failure("section \(table.name): the entry at \(hex(UInt64(offset))) does not point to code") }
+        else {
+            throw Failure("section \(table.name): the entry at \(hex(UInt64(offset))) does not point to code")
+        }
         return found
     }
 
@@ -88,10 +98,14 @@ struct PatchSiteFinder {
             let new = try place(table, entry + 4)
             replacement = CodeRange(section: new.section, offset: new.offset, length: Int(newLength))
         }
-        guard newLength <= length, original.offset + Int(length) <= object.sections[original.section].contents.count,
+        guard newLength <= length,
+            original.offset + Int(length) <= object.sections[original.section].contents.count,
             replacement.range.upperBound <= object.sections[replacement.section].contents.count
-        else { throw Failure("section \(table.name): the entry at \(hex(UInt64(entry))) does not fit its code") }
-        add(.alternative([replacement]), in: original.section, at: original.offset, length: Int(length))
+        else {
+            throw Failure("section \(table.name): the entry at \(hex(UInt64(entry))) does not fit its code")
+        }
+        if length == 0 { return }
+        try add(.alternative([replacement]), in: original.section, at: original.offset, length: Int(length))
     }
 
     private mutating func paravirt(_ table: Section, _ entry: Int) throws {
@@ -100,7 +114,7 @@ struct PatchSiteFinder {
         guard let type = table.contents.load(UInt8.self, at: entry + 8),
             let length = table.contents.load(UInt8.self, at: entry + 9)
         else { throw Failure("section \(table.name) is truncated") }
-        add(.paravirt(slot: Int(type) * 8), in: site.section, at: site.offset, length: Int(length))
+        try add(.paravirt(slot: Int(type) * 8), in: site.section, at: site.offset, length: Int(length))
     }
 
     private mutating func jumpLabel(_ table: Section, _ entry: Int) throws {
@@ -114,15 +128,18 @@ struct PatchSiteFinder {
         case 0xe9: length = 5
         default:
             guard let nop = X86Nops.length(in: bytes, at: site.offset), nop == 2 || nop == 5 else {
-                throw Failure("section \(table.name): the entry at \(hex(UInt64(entry))) has neither jump nor nop")
+                throw Failure(
+                    "section \(table.name): the entry at \(hex(UInt64(entry))) has neither jump nor nop")
             }
             length = nop
         }
-        add(.jumpLabel(section: target.section, offset: target.offset), in: site.section, at: site.offset, length: length)
+        try add(
+            .jumpLabel(section: target.section, offset: target.offset), in: site.section, at: site.offset,
+            length: length)
     }
 
     /// A branch whose relocation names a thunk, a trampoline or the tracer's entry.
-    private mutating func branchSite(_ index: Int, _ section: Section, _ relocation: Relocation) {
+    private mutating func branchSite(_ index: Int, _ section: Section, _ relocation: Relocation) throws {
         let name = object.symbols[relocation.symbol].name
         guard name.hasPrefix("__") else { return }
         let kind: PatchSite.Kind
@@ -132,18 +149,24 @@ struct PatchSiteFinder {
             kind = .returnThunk
         } else if name.hasPrefix("__SCT__") {
             kind = .staticCall(String(name.dropFirst(7)))
-        } else if name.hasPrefix("__x86_indirect_thunk_"), let register = X86Registers.number(name.dropFirst(21)) {
+        } else if name.hasPrefix("__x86_indirect_thunk_"),
+            let register = X86Registers.number(name.dropFirst(21))
+        {
             kind = .retpoline(register: register)
         } else {
             return
         }
-        guard section.name != ".altinstr_replacement", let start = branchStart(section, relocation) else { return }
+        guard section.name != ".altinstr_replacement", let start = branchStart(section, relocation) else {
+            return
+        }
         // The kernel replaces only jumps to the return thunk and only calls of __fentry__.
         let opcode = section.contents[start]
         if kind == .returnThunk && opcode != 0xe9 || kind == .fentry && opcode != 0xe8 { return }
         var first = start
-        if case .retpoline = kind, first > 0, section.contents[first - 1] == 0x2e, opcode != 0x0f { first -= 1 }
-        add(kind, in: index, at: first, length: relocation.offset + 4 - first)
+        if case .retpoline = kind, first > 0, section.contents[first - 1] == 0x2e, opcode != 0x0f {
+            first -= 1
+        }
+        try add(kind, in: index, at: first, length: relocation.offset + 4 - first)
     }
 
     /// Where the branch begins whose displacement a relocation fills.
@@ -160,16 +183,18 @@ struct PatchSiteFinder {
     }
 
     /// Sites that belong to symbols: static call trampolines, and `endbr64` at the start of functions.
-    private mutating func entries() {
+    private mutating func entries() throws {
         for symbol in object.symbols where symbol.isDefinedInSection {
             let section = object.sections[symbol.section]
-            guard section.isAllocated, section.isExecutable, symbol.value < UInt64(section.contents.count) else { continue }
+            guard section.isAllocated, section.isExecutable, symbol.value < UInt64(section.contents.count)
+            else { continue }
             let offset = Int(symbol.value)
             if symbol.name.hasPrefix("__SCT__") {
                 sites[symbol.section]?.removeAll { $0.offset == offset && $0.length <= 5 }
-                add(.trampoline(String(symbol.name.dropFirst(7))), in: symbol.section, at: offset, length: 5)
+                try add(
+                    .trampoline(String(symbol.name.dropFirst(7))), in: symbol.section, at: offset, length: 5)
             } else if symbol.isFunction, section.contents.load(UInt32.self, at: offset) == 0xfa1e_0ff3 {
-                add(.endbr, in: symbol.section, at: offset, length: 4)
+                try add(.endbr, in: symbol.section, at: offset, length: 4)
             }
         }
     }

@@ -122,7 +122,8 @@ public struct PatchSites: Sendable {
             if site.kind == outer.kind { return }
             if case .alternative(let more) = site.kind, case .alternative(let known) = outer.kind {
                 outer = PatchSite(
-                    offset: outer.offset, length: outer.length, kind: .alternative(known + more), inner: outer.inner)
+                    offset: outer.offset, length: outer.length, kind: .alternative(known + more),
+                    inner: outer.inner)
                 return
             }
         }

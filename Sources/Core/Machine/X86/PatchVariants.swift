@@ -64,7 +64,9 @@ public struct PatchEnvironment: Sendable {
 
 extension PatchSite {
     /// Everything that memory may hold here, the original first.
-    public func variants(in object: ObjectFile, section: Int, _ environment: PatchEnvironment) -> [PatchVariant] {
+    public func variants(in object: ObjectFile, section: Int, _ environment: PatchEnvironment)
+        -> [PatchVariant]
+    {
         let builder = PatchVariantBuilder(object: object, section: section, environment: environment)
         return builder.variants(of: self).map { builder.withNops($0, isAlternative: joinsNops) }
     }
@@ -92,7 +94,8 @@ private struct PatchVariantBuilder {
         if environment.isImage { return [original] }
         switch site.kind {
         case .alternative(let replacements):
-            return originals(of: site, original) + replacements.flatMap { replacement($0, length: site.length) }
+            return originals(of: site, original)
+                + replacements.flatMap { replacement($0, length: site.length) }
         case .paravirt(let slot): return [original] + paravirt(slot, length: site.length)
         case .retpoline(let register): return [original] + retpoline(register, original)
         case .returnThunk: return [original] + returns(length: site.length)
@@ -100,8 +103,10 @@ private struct PatchVariantBuilder {
         case .trampoline(let name): return [original] + staticCall(name, original, isTrampoline: true)
         case .endbr:
             // `gen_endbr_poison`: of 5.18 to 6.14, and of later kernels.
-            return [original, fixed("sealed endbr64", [0x66, 0x0f, 0x1f, 0x00]),
-                fixed("sealed endbr64", [0x0f, 0x1f, 0x40, 0xd6])]
+            return [
+                original, fixed("sealed endbr64", [0x66, 0x0f, 0x1f, 0x00]),
+                fixed("sealed endbr64", [0x0f, 0x1f, 0x40, 0xd6]),
+            ]
         case .jumpLabel, .fentry: return []
         }
     }
@@ -172,7 +177,9 @@ private struct PatchVariantBuilder {
         return [variant, short]
     }
 
-    private func branch(_ opcode: [UInt8], _ target: PatchVariant.Target, length: Int, fill: UInt8, title: String)
+    private func branch(
+        _ opcode: [UInt8], _ target: PatchVariant.Target, length: Int, fill: UInt8, title: String
+    )
         -> PatchVariant?
     {
         guard length >= opcode.count + 4 else { return nil }
@@ -185,9 +192,13 @@ private struct PatchVariantBuilder {
         guard let operation = environment.operation(slot) else { return [] }
         let nothing = fixed("paravirtual nop", [UInt8](repeating: 0x90, count: length))
         if let nop = environment.function("_paravirt_nop"), operation == nop { return [nothing] }
-        guard let target = operation != 0 ? operation : environment.function("paravirt_BUG") else { return [] }
-        return [branch([0xe8], .addresses([target]), length: length, fill: 0x90, title: "direct paravirtual call")]
-            .compactMap { $0 }
+        guard let target = operation != 0 ? operation : environment.function("paravirt_BUG") else {
+            return []
+        }
+        return [
+            branch([0xe8], .addresses([target]), length: length, fill: 0x90, title: "direct paravirtual call")
+        ]
+        .compactMap { $0 }
     }
 
     private func jumpLabel(_ site: PatchSite, _ target: Int, _ offset: Int) -> [PatchVariant] {
@@ -212,18 +223,24 @@ private struct PatchVariantBuilder {
     private func returns(length: Int) -> [PatchVariant] {
         [
             fixed("return", [0xc3] + [UInt8](repeating: 0xcc, count: length - 1)),
-            branch([0xe9], .addresses(environment.returnThunks), length: length, fill: 0xcc, title: "return thunk"),
+            branch(
+                [0xe9], .addresses(environment.returnThunks), length: length, fill: 0xcc,
+                title: "return thunk"),
         ].compactMap { $0 }
     }
 
     /// The forms of `patch_retpoline`; the last branch of the original says whether it is a call or a jump.
     private func retpoline(_ register: UInt8, _ original: PatchVariant) -> [PatchVariant] {
         let length = original.bytes.count
-        guard length == 5 || length == 6, register != 4, let branch = X86Branch(original.bytes, at: 0) else { return [] }
+        guard length == 5 || length == 6, register != 4, let branch = X86Branch(original.bytes, at: 0) else {
+            return []
+        }
         var result: [PatchVariant] = []
         for fence in [[], [0x0f, 0xae, 0xe8]] as [[UInt8]] {
             var bytes: [UInt8] = []
-            if case .conditional(let condition) = branch.kind { bytes = [0x70 | condition ^ 1, UInt8(length - 2)] }
+            if case .conditional(let condition) = branch.kind {
+                bytes = [0x70 | condition ^ 1, UInt8(length - 2)]
+            }
             bytes += fence
             if register >= 8 { bytes.append(0x41) }
             bytes += [0xff, (branch.kind == .call ? 0xd0 : 0xe0) | register & 7]

@@ -15,12 +15,15 @@ public struct X86Instruction: Sendable, Equatable {
         guard offset >= 0, offset < bytes.count else { return nil }
         var text = [CChar](repeating: 0, count: 256)
         let length = bytes.withUnsafeBufferPointer {
-            ks_disassemble($0.baseAddress! + offset, min(16, bytes.count - offset), address, 64, &text, text.count)
+            ks_disassemble(
+                $0.baseAddress! + offset, min(16, bytes.count - offset), address, 64, &text, text.count)
         }
         guard length > 0, offset + Int(length) <= bytes.count else { return nil }
         self.length = Int(length)
         let end = text.firstIndex(of: 0) ?? text.count
         self.text = String(decoding: text[..<end].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        // What libopcodes says of an instruction that the bytes do not hold completely.
+        if self.text.hasPrefix(".byte") { return nil }
     }
 
     /// The offsets at which the instructions of a range begin, and the range's end. Decoding stops at the first
@@ -85,7 +88,9 @@ public struct X86Branch: Sendable, Equatable {
         case 0x70...0x7f where prefix == 0: (kind, width, opcodeLength) = (.conditional(opcode & 15), 1, 1)
         case 0xe0...0xe3 where prefix == 0: (kind, width, opcodeLength) = (.loop(opcode), 1, 1)
         case 0x0f:
-            guard offset + prefix + 1 < bytes.count, bytes[offset + prefix + 1] & 0xf0 == 0x80 else { return nil }
+            guard offset + prefix + 1 < bytes.count, bytes[offset + prefix + 1] & 0xf0 == 0x80 else {
+                return nil
+            }
             (kind, width, opcodeLength) = (.conditional(bytes[offset + prefix + 1] & 15), 4, 2)
         default: return nil
         }

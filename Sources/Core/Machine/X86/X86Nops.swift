@@ -35,7 +35,9 @@ public enum X86Nops {
         }
         // No instruction is longer than 15 bytes.
         var prefixes = 0
-        while prefixes < 14, offset + prefixes < bytes.count, bytes[offset + prefixes] == 0x66 { prefixes += 1 }
+        while prefixes < 14, offset + prefixes < bytes.count, bytes[offset + prefixes] == 0x66 {
+            prefixes += 1
+        }
         guard let form = prefixed.last(where: { starts(bytes, at: offset + prefixes, with: $0) }),
             form.count + prefixes <= 15
         else { return nil }

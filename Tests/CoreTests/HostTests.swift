@@ -1,0 +1,80 @@
+import Glibc
+import Testing
+
+@testable import Core
+
+@Suite struct HostTests {
+    @Test func kallsymsTextIsReadAndHiddenAddressesAreExplained() throws {
+        let text = "0000000000000000 A fixed\nffffffff81000000 T _text\nffffffffc0000000 t f\t[dummy]\n"
+        let symbols = try ProcKallsyms.parse(Array(text.utf8))
+        #expect(symbols.named("f", in: "dummy").map(\.address) == [0xffff_ffff_c000_0000])
+        #expect(symbols.unique("_text") == 0xffff_ffff_8100_0000)
+        let hidden = try #require(throws: Failure.self) {
+            try ProcKallsyms.parse(Array("0000000000000000 T _text\n".utf8))
+        }
+        #expect(hidden.hints.contains { $0.contains("kptr_restrict") })
+        #expect(throws: Failure.self) { try ProcKallsyms.parse(Array("ffff_text\n".utf8)) }
+        #expect(throws: Failure.self) { try ProcKallsyms.parse([]) }
+    }
+
+    @Test func notesModulesAndStacksAreRead() throws {
+        var notes: [UInt8] = []
+        for (type, content) in [(6, [1, 2, 3]), (3, [0xab, 0xcd])] as [(UInt32, [UInt8])] {
+            notes.append(littleEndian: UInt32(4))
+            notes.append(littleEndian: UInt32(content.count))
+            notes.append(littleEndian: type)
+            notes += [0x47, 0x4e, 0x55, 0] + content + [UInt8](repeating: 0, count: 4 - content.count)
+        }
+        #expect(HostText.buildID(notes: notes) == "abcd")
+        #expect(HostText.buildID(notes: Array(notes.dropLast(4))) == nil)
+        let module = try HostText.modules(
+            "virtio 16384 2 virtio_blk,virtio_net, Live 0xffffffffc0372000 (E)\n")
+        #expect(
+            module.first?.users == ["virtio_blk", "virtio_net"]
+                && module.first?.address == 0xffff_ffff_c037_2000)
+        #expect(throws: Failure.self) { try HostText.modules("virtio\n") }
+        #expect(
+            HostText.stack("[<0>] do_wait+0x1/0x2\n[<0>] x+0x3/0x4 [dummy]\n") == [
+                "do_wait+0x1/0x2", "x+0x3/0x4 [dummy]",
+            ])
+    }
+
+    /// A core file of one range of two windows and a bit.
+    private func coreFile(_ folder: String) throws -> (path: String, content: [UInt8], address: UInt64) {
+        let content = (0..<150_000).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8) }
+        let address: UInt64 = 0xffff_ffff_8100_3000
+        var file = [UInt8](repeating: 0, count: 4096)
+        file.replaceSubrange(0..<6, with: [0x7f, 0x45, 0x4c, 0x46, 2, 1])
+        file.store(UInt64(64), at: 32)
+        file.store(UInt16(56), at: 54)
+        file.store(UInt16(1), at: 56)
+        file.store(UInt32(1), at: 64)
+        file.store(UInt64(4096), at: 72)
+        file.store(address, at: 80)
+        file.store(UInt64(content.count), at: 104)
+        try Files.write(file + content, to: folder + "/core")
+        return (folder + "/core", content, address)
+    }
+
+    @Test func coreFilesAreReadAcrossWindows() throws {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch {} }
+        let (path, content, address) = try coreFile(folder)
+        let memory = try KcoreMemory(path: path)
+        for (offset, count) in [(0, 1), (0xcff0, 0x40), (100, 140_000), (content.count - 5, 5)] {
+            let read = try memory.read(at: address + UInt64(offset), count: count)
+            #expect(read == Array(content[offset..<offset + count]))
+        }
+        #expect(throws: Failure.self) { try memory.read(at: address - 1, count: 2) }
+        #expect(throws: Failure.self) { try memory.read(at: address, count: content.count + 1) }
+        #expect(throws: Failure.self) { try KcoreMemory(path: folder + "/none") }
+        try Files.write("no core file", to: folder + "/text")
+        #expect(throws: Failure.self) { try KcoreMemory(path: folder + "/text") }
+    }
+
+    @Test func refusalsOfModulesAreExplained() {
+        #expect(ModuleLoading.refusal("m", errno: EKEYREJECTED).message.contains("signed"))
+        #expect(ModuleLoading.refusal("m", errno: ENOEXEC).status == .wrongKernel)
+        #expect(ModuleLoading.refusal("m", errno: EEXIST).status == .busy)
+    }
+}
