@@ -41,6 +41,22 @@ import Testing
         // Newer kernels do not mark the end of the checksums.
         let fewer = KernelSymbols(symbols.all.filter { !$0.name.hasPrefix("__stop___kcrctab") })
         #expect(try readExports(memory: ImageMemory(image), symbols: fewer) == expected)
+        // What a distribution leaves of an image: sections, but no symbols for the tables.
+        let plain = fixture.folder + "/plain"
+        try await Command(["objcopy", "--strip-all", fixture.build + "/vmlinux", plain]).check()
+        let text = try #require(try readImageSections(plain)[".text"])
+        #expect(text.contains(try #require(symbols.unique("_text"))))
+        var sections: [String: Range<UInt64>] = [:]
+        for name in ["ksymtab", "ksymtab_gpl", "kcrctab", "kcrctab_gpl"] {
+            let start = try #require(symbols.unique("__start___" + name))
+            sections["__" + name] = try start..<#require(symbols.unique("__stop___" + name))
+        }
+        #expect(try readExports(memory: ImageMemory(image), sections: sections) == expected)
+        #expect(try readExports(memory: ImageMemory(image), sections: [:]).isEmpty)
+        var cut = try Files.read(plain)
+        cut.removeLast(80)
+        try Files.write(cut, to: plain)
+        #expect(throws: Failure.self) { try readImageSections(plain) }
         let none = KernelSymbols(symbols.all.filter { !$0.name.contains("ksymtab") })
         #expect(throws: Failure.self) { try readExports(memory: ImageMemory(image), symbols: none) }
     }

@@ -22,8 +22,27 @@ public func readExports(memory: any KernelMemory, symbols: KernelSymbols) throws
             "cannot find the kernel's export tables: no symbol '__start___ksymtab'",
             hint: "give Module.symvers of the same build (the package linux-headers-RELEASE holds it)")
     }
-    return try ["", "_gpl"].flatMap { suffix in
-        try ExportTable(suffix: suffix, memory: memory, symbols: symbols)?.read() ?? []
+    return try readExports(memory: memory) { name in
+        guard let start = symbols.unique("__start___" + name) else { return nil }
+        guard let stop = symbols.unique("__stop___" + name) else { return (start, nil) }
+        return (start, stop)
+    }
+}
+
+/// Reads the exports of an image whose symbols do not say where the tables are: its section headers do.
+///
+/// `sections` are those of `readImageSections`. An image without the sections gives no exports.
+public func readExports(memory: any KernelMemory, sections: [String: Range<UInt64>]) throws -> [KernelExport]
+{
+    try readExports(memory: memory) { name in sections["__" + name].map { ($0.lowerBound, $0.upperBound) } }
+}
+
+/// Where a table begins and, where that is known, ends. Nil where the kernel has no such table.
+private typealias TableBounds = (_ name: String) -> (start: UInt64, stop: UInt64?)?
+
+private func readExports(memory: any KernelMemory, bounds: TableBounds) throws -> [KernelExport] {
+    try ["", "_gpl"].flatMap { suffix in
+        try ExportTable(suffix: suffix, memory: memory, bounds: bounds)?.read() ?? []
     }
 }
 
@@ -38,10 +57,9 @@ private struct ExportTable {
     let flags: [UInt8]?
 
     /// Nil where the kernel has no such table.
-    init?(suffix: String, memory: any KernelMemory, symbols: KernelSymbols) throws {
+    init?(suffix: String, memory: any KernelMemory, bounds: TableBounds) throws {
         func table(_ name: String) throws -> (UInt64, [UInt8])? {
-            guard let start = symbols.unique("__start___" + name) else { return nil }
-            guard let stop = symbols.unique("__stop___" + name), stop >= start, stop - start <= largestTable
+            guard let (start, end) = bounds(name), let stop = end, stop >= start, stop - start <= largestTable
             else {
                 return nil
             }
@@ -55,8 +73,7 @@ private struct ExportTable {
         self.start = start
         self.bytes = bytes
         // Newer kernels do not mark where the table of checksums ends: a checksum has four bytes, an entry twelve.
-        if let crc = symbols.unique("__start___kcrctab" + suffix) {
-            let stop = symbols.unique("__stop___kcrctab" + suffix)
+        if let (crc, stop) = bounds("kcrctab" + suffix) {
             let size = stop.map { $0 >= crc ? Int(clamping: $0 - crc) : 0 } ?? bytes.count / 3
             checksums = size > 0 && size <= bytes.count ? try memory.read(at: crc, count: size) : nil
         } else {
