@@ -61,9 +61,8 @@ import Testing
         #expect(throws: Failure.self) { try readExports(memory: ImageMemory(image), symbols: none) }
     }
 
-    @Test func readsTheTableOfFlags() throws {
+    @Test(arguments: [0xffff_ffff_8100_0000, 0xc100_0000] as [UInt64]) func readsTheTableOfFlags(base: UInt64) throws {
         // Two entries, then a byte of flags each, then the names: the form of 7.1 and later.
-        let base: UInt64 = 0xffff_ffff_8100_0000
         var bytes: [UInt8] = []
         for (place, name) in [(0, 28), (12, 30)] {
             for target in [0, name, 29] {

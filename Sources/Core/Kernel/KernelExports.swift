@@ -2,8 +2,8 @@
 // image or of a running kernel, the same tables in a module file, and Module.symvers of the build.
 //
 // Format (include/linux/export.h, export-internal.h of Linux): `__ksymtab` and `__ksymtab_gpl` hold entries of three
-// fields, value, name and namespace, each an offset from its own place (x86-64) or an address (32-bit x86);
-// `__kcrctab*` holds a checksum for each. From 7.1 on there is one table, and `__kflagstab` has a byte of flags for each.
+// fields of four bytes, value, name and namespace, each an offset from its own place (both x86 since 4.19); `__kcrctab*`
+// holds a checksum for each. From 7.1 on there is one table, and `__kflagstab` has a byte of flags for each.
 
 /// The bit in `__kflagstab` that restricts a symbol to GPL modules.
 private let flagGPL: UInt8 = 1
@@ -50,7 +50,6 @@ private struct ExportTable {
     let memory: any KernelMemory
     let name: String
     let isGPL: Bool
-    let is64Bit: Bool
     let start: UInt64
     let bytes: [UInt8]
     let checksums: [UInt8]?
@@ -69,7 +68,6 @@ private struct ExportTable {
         guard let (start, bytes) = try table("ksymtab" + suffix) else { return nil }
         self.memory = memory
         isGPL = !suffix.isEmpty
-        is64Bit = start > UInt64(UInt32.max)
         self.start = start
         self.bytes = bytes
         // Newer kernels do not mark where the table of checksums ends: a checksum has four bytes, an entry twelve.
@@ -108,11 +106,11 @@ private struct ExportTable {
         }
     }
 
-    /// What a field refers to; nil for nothing.
+    /// What a field refers to; nil for nothing. In a 32-bit kernel addresses wrap around at four gigabytes.
     private func address(_ offset: Int) -> UInt64? {
         guard let value = bytes.load(Int32.self, at: offset), value != 0 else { return nil }
-        guard is64Bit else { return UInt64(UInt32(bitPattern: value)) }
-        return start &+ UInt64(offset) &+ UInt64(bitPattern: Int64(value))
+        let mask = start > UInt64(UInt32.max) ? UInt64.max : UInt64(UInt32.max)
+        return (start &+ UInt64(offset) &+ UInt64(bitPattern: Int64(value))) & mask
     }
 }
 
