@@ -41,13 +41,28 @@ import Testing
         // Newer kernels do not mark the end of the checksums.
         let fewer = KernelSymbols(symbols.all.filter { !$0.name.hasPrefix("__stop___kcrctab") })
         #expect(try readExports(memory: ImageMemory(image), symbols: fewer) == expected)
+        // What a distribution leaves of an image: sections, but no symbols for the tables.
+        let plain = fixture.folder + "/plain"
+        try await Command(["objcopy", "--strip-all", fixture.build + "/vmlinux", plain]).check()
+        let text = try #require(try readImageSections(plain)[".text"])
+        #expect(text.contains(try #require(symbols.unique("_text"))))
+        var sections: [String: Range<UInt64>] = [:]
+        for name in ["ksymtab", "ksymtab_gpl", "kcrctab", "kcrctab_gpl"] {
+            let start = try #require(symbols.unique("__start___" + name))
+            sections["__" + name] = try start..<#require(symbols.unique("__stop___" + name))
+        }
+        #expect(try readExports(memory: ImageMemory(image), sections: sections) == expected)
+        #expect(try readExports(memory: ImageMemory(image), sections: [:]).isEmpty)
+        var cut = try Files.read(plain)
+        cut.removeLast(80)
+        try Files.write(cut, to: plain)
+        #expect(throws: Failure.self) { try readImageSections(plain) }
         let none = KernelSymbols(symbols.all.filter { !$0.name.contains("ksymtab") })
         #expect(throws: Failure.self) { try readExports(memory: ImageMemory(image), symbols: none) }
     }
 
-    @Test func readsTheTableOfFlags() throws {
+    @Test(arguments: [0xffff_ffff_8100_0000, 0xc100_0000] as [UInt64]) func readsTheTableOfFlags(base: UInt64) throws {
         // Two entries, then a byte of flags each, then the names: the form of 7.1 and later.
-        let base: UInt64 = 0xffff_ffff_8100_0000
         var bytes: [UInt8] = []
         for (place, name) in [(0, 28), (12, 30)] {
             for target in [0, name, 29] {

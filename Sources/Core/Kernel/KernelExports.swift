@@ -2,8 +2,8 @@
 // image or of a running kernel, the same tables in a module file, and Module.symvers of the build.
 //
 // Format (include/linux/export.h, export-internal.h of Linux): `__ksymtab` and `__ksymtab_gpl` hold entries of three
-// fields, value, name and namespace, each an offset from its own place (x86-64) or an address (32-bit x86);
-// `__kcrctab*` holds a checksum for each. From 7.1 on there is one table, and `__kflagstab` has a byte of flags for each.
+// fields of four bytes, value, name and namespace, each an offset from its own place (both x86 since 4.19); `__kcrctab*`
+// holds a checksum for each. From 7.1 on there is one table, and `__kflagstab` has a byte of flags for each.
 
 /// The bit in `__kflagstab` that restricts a symbol to GPL modules.
 private let flagGPL: UInt8 = 1
@@ -22,8 +22,27 @@ public func readExports(memory: any KernelMemory, symbols: KernelSymbols) throws
             "cannot find the kernel's export tables: no symbol '__start___ksymtab'",
             hint: "give Module.symvers of the same build (the package linux-headers-RELEASE holds it)")
     }
-    return try ["", "_gpl"].flatMap { suffix in
-        try ExportTable(suffix: suffix, memory: memory, symbols: symbols)?.read() ?? []
+    return try readExports(memory: memory) { name in
+        guard let start = symbols.unique("__start___" + name) else { return nil }
+        guard let stop = symbols.unique("__stop___" + name) else { return (start, nil) }
+        return (start, stop)
+    }
+}
+
+/// Reads the exports of an image whose symbols do not say where the tables are: its section headers do.
+///
+/// `sections` are those of `readImageSections`. An image without the sections gives no exports.
+public func readExports(memory: any KernelMemory, sections: [String: Range<UInt64>]) throws -> [KernelExport]
+{
+    try readExports(memory: memory) { name in sections["__" + name].map { ($0.lowerBound, $0.upperBound) } }
+}
+
+/// Where a table begins and, where that is known, ends. Nil where the kernel has no such table.
+private typealias TableBounds = (_ name: String) -> (start: UInt64, stop: UInt64?)?
+
+private func readExports(memory: any KernelMemory, bounds: TableBounds) throws -> [KernelExport] {
+    try ["", "_gpl"].flatMap { suffix in
+        try ExportTable(suffix: suffix, memory: memory, bounds: bounds)?.read() ?? []
     }
 }
 
@@ -31,17 +50,15 @@ private struct ExportTable {
     let memory: any KernelMemory
     let name: String
     let isGPL: Bool
-    let is64Bit: Bool
     let start: UInt64
     let bytes: [UInt8]
     let checksums: [UInt8]?
     let flags: [UInt8]?
 
     /// Nil where the kernel has no such table.
-    init?(suffix: String, memory: any KernelMemory, symbols: KernelSymbols) throws {
+    init?(suffix: String, memory: any KernelMemory, bounds: TableBounds) throws {
         func table(_ name: String) throws -> (UInt64, [UInt8])? {
-            guard let start = symbols.unique("__start___" + name) else { return nil }
-            guard let stop = symbols.unique("__stop___" + name), stop >= start, stop - start <= largestTable
+            guard let (start, end) = bounds(name), let stop = end, stop >= start, stop - start <= largestTable
             else {
                 return nil
             }
@@ -51,12 +68,10 @@ private struct ExportTable {
         guard let (start, bytes) = try table("ksymtab" + suffix) else { return nil }
         self.memory = memory
         isGPL = !suffix.isEmpty
-        is64Bit = start > UInt64(UInt32.max)
         self.start = start
         self.bytes = bytes
         // Newer kernels do not mark where the table of checksums ends: a checksum has four bytes, an entry twelve.
-        if let crc = symbols.unique("__start___kcrctab" + suffix) {
-            let stop = symbols.unique("__stop___kcrctab" + suffix)
+        if let (crc, stop) = bounds("kcrctab" + suffix) {
             let size = stop.map { $0 >= crc ? Int(clamping: $0 - crc) : 0 } ?? bytes.count / 3
             checksums = size > 0 && size <= bytes.count ? try memory.read(at: crc, count: size) : nil
         } else {
@@ -91,11 +106,11 @@ private struct ExportTable {
         }
     }
 
-    /// What a field refers to; nil for nothing.
+    /// What a field refers to; nil for nothing. In a 32-bit kernel addresses wrap around at four gigabytes.
     private func address(_ offset: Int) -> UInt64? {
         guard let value = bytes.load(Int32.self, at: offset), value != 0 else { return nil }
-        guard is64Bit else { return UInt64(UInt32(bitPattern: value)) }
-        return start &+ UInt64(offset) &+ UInt64(bitPattern: Int64(value))
+        let mask = start > UInt64(UInt32.max) ? UInt64.max : UInt64(UInt32.max)
+        return (start &+ UInt64(offset) &+ UInt64(bitPattern: Int64(value))) & mask
     }
 }
 

@@ -223,9 +223,11 @@ struct KernelMerger {
     private mutating func chooseExports(_ symbols: KernelSymbols) throws -> [KernelExport] {
         var own: [KernelExport] = []
         if let image = images.first {
-            if symbols.unique("__start___ksymtab") != nil {
-                own = try readExports(memory: ImageMemory(image.content), symbols: symbols)
-            }
+            let memory = ImageMemory(image.content)
+            own =
+                symbols.unique("__start___ksymtab") != nil
+                ? try readExports(memory: memory, symbols: symbols)
+                : try readExports(memory: memory, sections: readImageSections(image.path))
         }
         guard let path = pieces.moduleSymvers.first else {
             missing.append(own.isEmpty ? .exports : .moduleExports)
