@@ -61,7 +61,9 @@ import Testing
         #expect(throws: Failure.self) { try readExports(memory: ImageMemory(image), symbols: none) }
     }
 
-    @Test(arguments: [0xffff_ffff_8100_0000, 0xc100_0000] as [UInt64]) func readsTheTableOfFlags(base: UInt64) throws {
+    @Test(arguments: [0xffff_ffff_8100_0000, 0xc100_0000] as [UInt64]) func readsTheTableOfFlags(base: UInt64)
+        throws
+    {
         // Two entries, then a byte of flags each, then the names: the form of 7.1 and later.
         var bytes: [UInt8] = []
         for (place, name) in [(0, 28), (12, 30)] {
