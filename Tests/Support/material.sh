@@ -1,0 +1,105 @@
+#!/bin/sh
+# Fetches Debian's kernel packages into a cache folder and unpacks them there; installs nothing. Prints shell
+# assignments that say where everything is.
+#
+#     material.sh CACHE [old | all]
+#
+# "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version. Old
+# versions leave Debian's archive: the pinned ones are preferred, others are taken with a message.
+set -eu
+
+cache=$1
+what=${2:-all}
+old_version=6.1.187-1
+new_version=6.1.190-1
+mkdir -p "$cache/packages"
+cache=$(cd "$cache" && pwd)
+
+say() { echo "$@" >&2; }
+
+# The versions of a package that the archive has, newest first.
+versions() { apt-cache madison "$1" | awk '{ print $3 }' | uniq; }
+
+# The release (6.1.0-53) of the amd64 image of a version.
+release_of() {
+	apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-amd64$' | awk '{ print $1 }' | while read -r package; do
+		if versions "$package" | grep -qxF "$1"; then
+			package=${package#linux-image-}
+			echo "${package%-amd64}"
+			break
+		fi
+	done
+}
+
+# The wanted version where it still can be had, else another one that has source and image.
+choose() {
+	wanted=$1
+	other=$2
+	for candidate in "$wanted" $(versions linux-source-6.1); do
+		[ "$candidate" != "$other" ] || continue
+		versions linux-source-6.1 | grep -qxF "$candidate" || continue
+		[ -n "$(release_of "$candidate")" ] || continue
+		[ "$candidate" = "$wanted" ] || say "linux-source-6.1 $wanted is no longer in the archive; taking $candidate"
+		echo "$candidate"
+		return
+	done
+}
+
+fetch() { # package version
+	file=$(find "$cache/packages" -name "$1_$(echo "$2" | sed 's/:/%3a/')_*.deb" 2>/dev/null | head -n 1)
+	if [ -z "$file" ]; then
+		say "fetching $1 $2"
+		(cd "$cache/packages" && apt-get download -qq "$1=$2" >&2)
+		file=$(find "$cache/packages" -name "$1_*$2*.deb" | head -n 1)
+	fi
+	echo "$file"
+}
+
+unpack_source() { # version
+	folder="$cache/source-$1"
+	if [ ! -e "$folder/.unpacked" ]; then
+		package=$(fetch linux-source-6.1 "$1")
+		say "unpacking the source of $1"
+		rm -rf "$folder" "$folder.tmp"
+		mkdir -p "$folder.tmp"
+		dpkg-deb --fsys-tarfile "$package" | tar -xOf - ./usr/src/linux-source-6.1.tar.xz |
+			tar -xJf - -C "$folder.tmp" --strip-components=1
+		touch "$folder.tmp/.unpacked"
+		mv "$folder.tmp" "$folder"
+	fi
+	echo "$folder"
+}
+
+record="$cache/material-$what"
+if [ -e "$record" ]; then
+	cat "$record"
+	exit 0
+fi
+if [ -z "$(versions linux-source-6.1)" ]; then
+	if [ "$(id -u)" = 0 ]; then apt-get update -qq >&2; fi
+	if [ -z "$(versions linux-source-6.1)" ]; then
+		say "the package lists have no linux-source-6.1; run apt-get update"
+		exit 1
+	fi
+fi
+
+old=$(choose "$old_version" "$new_version")
+[ -n "$old" ] || { say "no version of linux-source-6.1 has its image in the archive"; exit 1; }
+release=$(release_of "$old")
+{
+	echo "KSPLICE_OLD_VERSION='$old'"
+	echo "KSPLICE_RELEASE_OLD='$release-amd64'"
+	echo "KSPLICE_IMAGE_OLD='$(fetch "linux-image-$release-amd64" "$old")'"
+	echo "KSPLICE_HEADERS='$(fetch "linux-headers-$release-amd64" "$old")'"
+	echo "KSPLICE_SOURCE_OLD='$(unpack_source "$old")'"
+	if [ "$what" = all ]; then
+		new=$(choose "$new_version" "$old")
+		[ -n "$new" ] || { say "there is only one version of linux-source-6.1 with its image"; exit 1; }
+		echo "KSPLICE_NEW_VERSION='$new'"
+		echo "KSPLICE_RELEASE_NEW='$(release_of "$new")-amd64'"
+		echo "KSPLICE_IMAGE_NEW='$(fetch "linux-image-$(release_of "$new")-amd64" "$new")'"
+		echo "KSPLICE_SOURCE_NEW='$(unpack_source "$new")'"
+	fi
+} > "$record.tmp"
+mv "$record.tmp" "$record"
+cat "$record"
