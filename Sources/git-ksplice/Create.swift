@@ -6,7 +6,7 @@ struct Create: AsyncParsableCommand {
         abstract: "Make an update from a commit, a range, or a patch.",
         usage: """
             git ksplice create [--kernel <name>] [--description <text>] (<commit> | <a>..<b>)
-            git ksplice create [--kernel <name> | --config <dir>] --patch <file>
+            git ksplice create [--kernel <name> | --config <dir> [--release <release>]] --patch <file>
             """)
 
     @Option(help: ArgumentHelp("The kernel to make it for; not needed where only one is registered.", valueName: "name"))
@@ -21,6 +21,9 @@ struct Create: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp("A folder with .config and, optionally, System.map: the kernel to make it for.", valueName: "dir"))
     var config: String?
+
+    @Option(help: ArgumentHelp("With --config: what uname -r says of that kernel, where the folder does not hold it.", valueName: "release"))
+    var release: String?
 
     @Option(help: ArgumentHelp("Let a finding through; give it once for each code.", valueName: "code"))
     var force: [String] = []
@@ -72,8 +75,12 @@ struct Create: AsyncParsableCommand {
             if Files.exists(original + "/.config") { folder = original }
         }
         guard let folder else { return nil }
-        let added = try await registry.add(name: folder.lastPathComponent, source: "HEAD", paths: [folder])
+        let added = try await registry.add(name: folder.lastPathComponent, source: "HEAD", paths: [folder], release: release)
         for piece in added.missing { Talk.warning(piece.message) }
+        if added.kernel.identity.release.isEmpty {
+            Talk.warning("'\(folder)' does not say which release the kernel is; code that holds it will not match")
+            Talk.line("hint: give what uname -r says there with --release")
+        }
         return added.kernel.name
     }
 

@@ -24,8 +24,12 @@ struct KernelAdd: AsyncParsableCommand {
     @Option(name: .customLong("from"), help: ArgumentHelp("What describes the build; give it once for each piece.", valueName: "path"))
     var paths: [String]
 
+    @Option(help: ArgumentHelp("What uname -r says of it, where no piece holds that.", valueName: "release"))
+    var release: String?
+
     func run() async throws {
-        let added = try await KernelRegistry(try await Repository()).add(name: name, source: source, paths: paths)
+        let added = try await KernelRegistry(try await Repository())
+            .add(name: name, source: source, paths: paths, release: release)
         for text in added.ignored { Talk.line("note: " + text) }
         for piece in added.missing {
             Talk.warning(piece.message)

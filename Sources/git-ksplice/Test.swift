@@ -11,6 +11,9 @@ struct Test: AsyncParsableCommand {
     @Option(help: ArgumentHelp("A file that the command needs; it is put into the folder where it runs.", valueName: "file"))
     var copy: [String] = []
 
+    @Option(help: ArgumentHelp("The registered kernel to boot; default: the one that the update is for.", valueName: "name"))
+    var kernel: String?
+
     @Option(help: ArgumentHelp("Memory of the virtual machine.", valueName: "MiB"))
     var memory = 1024
 
@@ -26,13 +29,7 @@ struct Test: AsyncParsableCommand {
     func run() async throws {
         let found = try await UpdateSource.load(update)
         let registry = KernelRegistry(try await Repository())
-        let wanted = found.manifest.kernel
-        guard let summary = try await registry.all().first(where: { $0.identity.refName == wanted.refName }) else {
-            throw Failure(
-                "the update's kernel (\(wanted.release)) is not registered here", status: .notFound,
-                hint: "git ksplice kernel add NAME --source COMMIT --from PACKAGE")
-        }
-        let kernel = try await registry.descriptor(summary)
+        let kernel = try await registry.descriptor(try await chosenKernel(found.manifest.kernel, registry))
         var test = VirtualTest(kernel: kernel, program: try Locations.executable())
         test.command = run
         test.copies = copy
@@ -40,6 +37,16 @@ struct Test: AsyncParsableCommand {
         test.timeout = timeout
         if !quiet { Talk.line("booting \(kernel.identity.release) in a virtual machine ...") }
         try report(try await test.run(found), found)
+    }
+
+    private func chosenKernel(_ wanted: KernelIdentity, _ registry: KernelRegistry) async throws -> KernelSummary {
+        if let kernel { return try await registry.summary(kernel) }
+        guard let summary = try await registry.all().first(where: { $0.identity.refName == wanted.refName }) else {
+            throw Failure(
+                "the update's kernel (\(wanted.release)) is not registered here", status: .notFound,
+                hint: "git ksplice kernel add NAME --source COMMIT --from PACKAGE")
+        }
+        return summary
     }
 
     private func report(_ report: GuestReport, _ update: Update) throws {

@@ -16,13 +16,22 @@ public struct KernelRegistry: Sendable {
     }
 
     /// Registers one kernel build. Adding the same again renews it; another build under the same name is refused.
-    public func add(name: String, source: String, paths: [String]) async throws -> Addition {
+    /// - Parameter release: `uname -r` of the kernel, for a description that does not hold it (`.config`, System.map).
+    public func add(name: String, source: String, paths: [String], release: String? = nil) async throws -> Addition {
         guard !name.isEmpty, name.allSatisfy({ $0.isASCII && !$0.isWhitespace && $0 != "/" }) else {
             throw Failure("'\(name)' is no name for a kernel", hint: "use letters, digits, '.', '-' and '+'")
         }
         let commit = try await repository.resolveCommit(source)
         let folder = repository.stateDirectory + "/import"
-        let imported = try await KernelImporter.load(paths: paths, cache: folder)
+        var imported = try await KernelImporter.load(paths: paths, cache: folder)
+        if let release {
+            guard imported.identity.release.isEmpty || imported.identity.release == release else {
+                throw Failure("the kernel's release is \(imported.identity.release), not \(release)")
+            }
+            imported.identity.release = release
+        } else if imported.identity.release.isEmpty {
+            try await takeRunning(&imported)
+        }
         for known in try await all() where known.name == name && known.identity.refName != imported.identity.refName {
             throw Failure(
                 "the name '\(name)' belongs to another kernel build (\(known.identity.release), \(known.identity.refName.prefix(12)))",
@@ -36,6 +45,17 @@ public struct KernelRegistry: Sendable {
             subject: "ksplice: kernel \(name): \(identity.arch) \(identity.release)", files: kernel.files())
         try savePaths(kernel)
         return Addition(kernel: kernel, missing: imported.missing, ignored: imported.ignored)
+    }
+
+    /// A config that is the running kernel's describes the running kernel: its release and build-id are known.
+    private func takeRunning(_ imported: inout ImportedKernel) async throws {
+        guard Files.exists("/sys/kernel/notes") else { return }
+        let running = try await LocalHost().identity()
+        let config = "/boot/config-" + running.release
+        guard Files.exists(config), sha256(try Files.read(config)) == imported.identity.configDigest else { return }
+        imported.identity.release = running.release
+        imported.identity.version = running.version
+        imported.identity.buildID = running.buildID
     }
 
     /// The source must be a kernel's, and its version the beginning of what the build says of itself.

@@ -1,0 +1,95 @@
+#!/bin/bash
+# Measures what Documentation/benchmarks.md shows. Ratios are of two measurements of the same run.
+#
+#     bench.sh CACHE PROGRAM
+set -eu
+
+cache=$1
+program=$2
+here=$(cd "$(dirname "$0")" && pwd)
+PATH="$(dirname "$program"):$PATH"
+export PATH
+eval "$("$here/material.sh" "$cache" old)"
+origin=$("$here/repository.sh" "$cache" "$KSPLICE_SOURCE_OLD" "$KSPLICE_OLD_VERSION")
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+git clone -q --shared -n "$origin" "$work/linux"
+cd "$work/linux"
+git config user.name Bench
+git config user.email bench@example.org
+git read-tree HEAD
+
+now() { date +%s%N; }
+# Seconds that a command takes, to milliseconds; its output is dropped.
+seconds() {
+	local begin
+	begin=$(now)
+	"$@" >/dev/null 2>&1
+	echo $(( ($(now) - begin) / 1000000 )) | awk '{ printf "%.3f", $1 / 1000 }'
+}
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+row() { printf '| %s | %s |\n' "$1" "$2"; }
+
+# A commit that changes one line of a file, without a checkout.
+change() { # path old new
+	git show "HEAD:$1" > "$work/file"
+	perl -0pi -e "s/\Q$2\E/$3/" "$work/file"
+	git update-index --cacheinfo "100644,$(git hash-object -w "$work/file"),$1"
+	git commit -q -m "bench: $1: $3"
+}
+
+git ksplice kernel add debian --source HEAD --from "$KSPLICE_IMAGE_OLD" --from "$KSPLICE_HEADERS" >/dev/null 2>&1
+test_line='memcpy(mm->saved_auxv, user_auxv, len);'
+change kernel/sys.c "$test_line" 'memcpy(mm->saved_auxv, user_auxv, sizeof(user_auxv));'
+cold=$(seconds git ksplice create HEAD)
+again=$(seconds git ksplice create HEAD)
+# Another change of the same file: nothing of post is in the cache; pre is, as it is in daily work.
+change kernel/sys.c 'if (arg2 != SUID_DUMP_DISABLE' 'if (arg2 != 7 && arg2 != SUID_DUMP_DISABLE'
+git reset -q --soft HEAD~2 && git commit -q -m "bench: second change"
+warm=$(seconds git ksplice create HEAD)
+
+workspace=$(ls -d "$(git rev-parse --git-common-dir)"/ksplice/workspaces/*)
+make_unit() {
+	rm -f "$workspace/object/kernel/sys.o"
+	make -s -C "$workspace/source" O="$workspace/object" CC=gcc-12 KERNELRELEASE="$KSPLICE_RELEASE_OLD" kernel/sys.o
+}
+make_unit >/dev/null 2>&1
+unit=$(seconds make_unit)
+
+starts() { for _ in $(seq 50); do "$@" >/dev/null 2>&1 || true; done; }
+help_time=$(seconds starts git ksplice -h)
+version_time=$(seconds starts git --version)
+
+tasks='for i in $(seq 950); do sleep 1000 & done; sleep 5; ls -d /proc/[0-9]* | wc -l'
+cycle='for i in 1 2 3 4 5; do git-ksplice apply -q $U >/dev/null; cat /sys/kernel/ksplice/*/pause_ns; git-ksplice undo -q --all >/dev/null; done'
+git ksplice test --run "true" HEAD >/dev/null 2>&1
+cat > "$work/guest.sh" <<EOF
+[ -e /tmp/measured ] && exit 0
+touch /tmp/measured
+U=/root/update.tar.gz
+git-ksplice check --json \$U 2>/dev/null
+echo tasks \$(ls -d /proc/[0-9]* | wc -l)
+$cycle
+$tasks
+$cycle
+EOF
+guest=$(git ksplice test -q --timeout 600 --memory 2048 --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
+match=$(echo "$guest" | grep matched_functions)
+field() { echo "$match" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
+pauses=$(echo "$guest" | grep -E '^[0-9]+$')
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+few=$(echo "$pauses" | head -n 5 | median)
+many_tasks=$(echo "$pauses" | sed -n 6p)
+many=$(echo "$pauses" | tail -n 5 | median)
+
+echo "| measurement | result |"
+echo "| --- | --- |"
+row "compile kernel/sys.c once with kbuild" "$unit s"
+row "create, empty workspace" "$cold s, $(ratio "$cold" "$unit") times that"
+row "create, warm workspace" "$warm s, $(ratio "$warm" "$unit") times that"
+row "create again, same input" "$again s"
+row "50 starts of git ksplice -h" "$help_time s, $(ratio "$help_time" "$version_time") times git --version"
+row "matching in the guest" "$(field matched_functions) functions, $(field matched_bytes) bytes, $(( $(field match_ns) / 1000000 )) ms"
+row "pause, $(echo "$guest" | sed -n 's/^tasks //p') tasks (median of 5)" "$few ns"
+row "pause, $many_tasks tasks (median of 5)" "$many ns"
