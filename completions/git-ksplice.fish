@@ -1,4 +1,5 @@
-# Completion of `git-ksplice` for fish. The completion of git, which fish has, uses it for `git ksplice` too.
+# Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
+# commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
 
 set -l commands init kernel create list show export check apply undo status test
 set -l at_first "not __fish_seen_subcommand_from $commands"
