@@ -1,18 +1,26 @@
-# Build, install, format. Every target works from a fresh clone.
+# Build, try, test, install. Every target works from a fresh clone; `make demo` and `make test` do all set-up on a
+# fresh Debian 12 with Swift.
 #
-#   make                        the program, optimised, with Swift's library inside
-#   make install PREFIX=/usr    DESTDIR=... for packages
+#   make                        the program, for trying and testing
+#   make demo                   from a commit to a running kernel and back, in a virtual machine
+#   make test                   all tests
+#   make bench                  measurements
+#   make install PREFIX=/usr    an optimised program with Swift's library inside; DESTDIR=... for packages
 #   make uninstall              with the same PREFIX and DESTDIR
 #   make format                 rewrites the sources in the project's format
 #   make check-format           fails where they are not
 
+CACHE ?= $(CURDIR)/.cache
+PROGRAM = $(CURDIR)/.build/debug/git-ksplice
+SUPPORT = Tests/Support
+
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# `make SWIFTFLAGS="-j 1"` on a small machine.
+# `make install SWIFTFLAGS="-j 1"` on a small machine.
 SWIFTFLAGS ?=
 
-SWIFT_BUILD = swift build -c release --static-swift-stdlib --product git-ksplice $(SWIFTFLAGS)
-FORMATTED   = Package.swift Sources Tests
+RELEASE   = swift build -c release --static-swift-stdlib --product git-ksplice $(SWIFTFLAGS)
+FORMATTED = Package.swift Sources Tests
 
 bindir    = $(DESTDIR)$(PREFIX)/bin
 sharedir  = $(DESTDIR)$(PREFIX)/share
@@ -22,15 +30,32 @@ bashdir   = $(sharedir)/bash-completion/completions
 zshdir    = $(sharedir)/zsh/site-functions
 fishdir   = $(sharedir)/fish/vendor_completions.d
 
-.PHONY: all install uninstall format check-format
+.PHONY: all deps build release demo test bench clean install uninstall format check-format
 
-all:
-	$(SWIFT_BUILD)
+all: build
+
+deps:
+	@$(SUPPORT)/deps.sh
+
+build: deps
+	@swift build
+
+release:
+	$(RELEASE)
+
+demo: build
+	@$(SUPPORT)/demo.sh $(CACHE) $(PROGRAM)
+
+test: deps
+	@$(SUPPORT)/test.sh $(CACHE)
+
+bench: build
+	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
 
 # The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`.
-install: all
+install: release
 	install -d "$(bindir)" "$(kerneldir)" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
-	install -m 755 "$$($(SWIFT_BUILD) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
+	install -m 755 "$$($(RELEASE) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
 	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
 	install -m 644 Documentation/man/*.1 "$(mandir)"
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
@@ -47,3 +72,6 @@ format:
 
 check-format:
 	swift format lint --strict --parallel --recursive $(FORMATTED)
+
+clean:
+	rm -rf .build .cache

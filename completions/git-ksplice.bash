@@ -69,7 +69,7 @@ __git_ksplice_options ()
 	apply) own="--timeout --quiet" ;;
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;
-	test) own="--run --copy --memory --timeout --keep" ;;
+	test) own="--run --copy --memory --timeout --quiet" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"

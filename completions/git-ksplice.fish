@@ -78,7 +78,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most so
 complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
 
 complete -c git-ksplice -n '__git_ksplice_is create list show check status' -l json -d 'Print the result as JSON'
-complete -c git-ksplice -n '__git_ksplice_is create apply undo' -s q -l quiet -d 'Say nothing but the result'
+complete -c git-ksplice -n '__git_ksplice_is create apply undo test' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
 complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
 complete -c git-ksplice -n '__git_ksplice_is export' -s o -l output -r -F -d 'The archive'
@@ -86,8 +86,7 @@ complete -c git-ksplice -n '__git_ksplice_is apply undo test' -l timeout -x -d '
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
 complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
 complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'
-complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'Megabytes of the virtual machine'
-complete -c git-ksplice -n '__git_ksplice_is test' -l keep -d 'Keep the folder of the run'
+complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'MiB of the virtual machine'
 
 complete -c git-ksplice -n '__git_ksplice_is show export check apply test' -a '(__git_ksplice_updates)'
 complete -c git-ksplice -n '__git_ksplice_is show export check apply test' -a '(__git_ksplice_commits)'
