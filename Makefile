@@ -1,10 +1,36 @@
-# `make demo` and `make test` do all set-up on a fresh Debian 12 with Swift.
+# Build, try, test, install. Every target works from a fresh clone; `make demo` and `make test` do all set-up on a
+# fresh Debian 12 with Swift.
+#
+#   make                        the program, for trying and testing
+#   make demo                   from a commit to a running kernel and back, in a virtual machine
+#   make test                   all tests
+#   make bench                  measurements
+#   make install PREFIX=/usr    an optimised program with Swift's library inside; DESTDIR=... for packages
+#   make uninstall              with the same PREFIX and DESTDIR
+#   make format                 rewrites the sources in the project's format
+#   make check-format           fails where they are not
 
 CACHE ?= $(CURDIR)/.cache
 PROGRAM = $(CURDIR)/.build/debug/git-ksplice
 SUPPORT = Tests/Support
 
-.PHONY: all deps build demo test bench clean
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# `make install SWIFTFLAGS="-j 1"` on a small machine.
+SWIFTFLAGS ?=
+
+RELEASE   = swift build -c release --static-swift-stdlib --product git-ksplice $(SWIFTFLAGS)
+FORMATTED = Package.swift Sources Tests
+
+bindir    = $(DESTDIR)$(PREFIX)/bin
+sharedir  = $(DESTDIR)$(PREFIX)/share
+kerneldir = $(sharedir)/git-ksplice/kernel
+mandir    = $(sharedir)/man/man1
+bashdir   = $(sharedir)/bash-completion/completions
+zshdir    = $(sharedir)/zsh/site-functions
+fishdir   = $(sharedir)/fish/vendor_completions.d
+
+.PHONY: all deps build release demo test bench clean install uninstall format check-format
 
 all: build
 
@@ -14,6 +40,9 @@ deps:
 build: deps
 	@swift build
 
+release:
+	$(RELEASE)
+
 demo: build
 	@$(SUPPORT)/demo.sh $(CACHE) $(PROGRAM)
 
@@ -22,6 +51,27 @@ test: deps
 
 bench: build
 	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
+
+# The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`.
+install: release
+	install -d "$(bindir)" "$(kerneldir)" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
+	install -m 755 "$$($(RELEASE) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
+	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
+	install -m 644 Documentation/man/*.1 "$(mandir)"
+	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
+	install -m 644 completions/_git-ksplice "$(zshdir)/_git-ksplice"
+	install -m 644 completions/git-ksplice.fish "$(fishdir)/git-ksplice.fish"
+
+uninstall:
+	rm -f "$(bindir)/git-ksplice" "$(bashdir)/git-ksplice" "$(zshdir)/_git-ksplice" "$(fishdir)/git-ksplice.fish"
+	for page in Documentation/man/*.1; do rm -f "$(mandir)/$${page##*/}"; done
+	rm -rf "$(sharedir)/git-ksplice"
+
+format:
+	swift format --in-place --parallel --recursive $(FORMATTED)
+
+check-format:
+	swift format lint --strict --parallel --recursive $(FORMATTED)
 
 clean:
 	rm -rf .build .cache

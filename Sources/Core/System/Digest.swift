@@ -1,3 +1,5 @@
+// SHA-256, which names updates and their files, and keys of caches.
+
 import CShims
 import Glibc
 

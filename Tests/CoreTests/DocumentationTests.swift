@@ -1,0 +1,121 @@
+// Nothing that a user can meet is without documentation: each command has a manual page with all of its options, an
+// entry in the completions and a line in the README, each exit status and each finding an explanation.
+
+import Testing
+
+@testable import Core
+
+@Suite struct DocumentationTests {
+    static let completions = ["completions/git-ksplice.bash", "completions/_git-ksplice", "completions/git-ksplice.fish"]
+
+    @Test func everyCommandIsFound() throws {
+        let commands = try CommandSource.all()
+        #expect(commands.count >= 11)
+        let kernel = try #require(commands.first { $0.name == "kernel" })
+        #expect(kernel.subcommands == ["add", "list", "show", "remove"])
+        #expect(kernel.options == ["source", "from"])
+        let create = try #require(commands.first { $0.name == "create" })
+        #expect(create.options.isSuperset(of: ["kernel", "max-units", "allow-other-compiler", "quiet"]))
+        #expect(create.letters == ["q"])
+    }
+
+    @Test func everyCommandHasAManualPage() throws {
+        let overview = try SourceTree.text("Documentation/man/git-ksplice.1")
+        for command in try CommandSource.all() {
+            let path = "Documentation/man/git-ksplice-\(command.name).1"
+            guard SourceTree.exists(path) else {
+                Issue.record("'\(command.name)' has no manual page")
+                continue
+            }
+            let page = try SourceTree.text(path)
+            #expect(page.contains(".Nm git-ksplice-\(command.name)\n"), "\(path)")
+            #expect(overview.contains(".It Xr git-ksplice-\(command.name) 1\n"), "git-ksplice.1 does not list '\(command.name)'")
+            for name in command.subcommands {
+                #expect(page.contains(".Nm git ksplice \(command.name) \(name)\n"), "\(path) lacks '\(name)'")
+            }
+        }
+    }
+
+    @Test func everyOptionIsInItsManualPage() throws {
+        for command in try CommandSource.all() {
+            let page = try SourceTree.text("Documentation/man/git-ksplice-\(command.name).1")
+            let documented = Set(page.matches(of: /Fl -([a-z][a-z-]*)/).map { String($0.1) })
+            #expect(command.options.subtracting(documented).isEmpty, "git-ksplice-\(command.name).1 lacks options")
+            for letter in command.letters {
+                #expect(page.contains(".It Fl \(letter) "), "git-ksplice-\(command.name).1 lacks -\(letter)")
+            }
+        }
+    }
+
+    @Test func noManualPageInventsAnOption() throws {
+        for command in try CommandSource.all() where !command.options.isEmpty {
+            let page = try SourceTree.text("Documentation/man/git-ksplice-\(command.name).1")
+            let documented = Set(page.matches(of: /\.It (?:Fl \w (?:Ar \w+ )?, )?Fl -([a-z][a-z-]*)/).map { String($0.1) })
+            let invented = documented.subtracting(command.options)
+            #expect(invented.isEmpty, "git-ksplice-\(command.name).1 has options that the command lacks")
+        }
+    }
+
+    @Test(arguments: completions) func everyCommandIsCompleted(_ path: String) throws {
+        let text = try SourceTree.text(path)
+        for command in try CommandSource.all() {
+            for name in [command.name] + command.subcommands {
+                #expect(text.firstMatch(of: try Regex("(^|[^\\w-])\(name)([^\\w-]|$)")) != nil, "'\(name)'")
+            }
+            for option in command.options {
+                // fish names options as `-l quiet`, the others as `--quiet`.
+                let pattern = try Regex("(--|-l )\(option)([^\\w-]|$)")
+                #expect(text.firstMatch(of: pattern) != nil, "--\(option) of '\(command.name)'")
+            }
+        }
+    }
+
+    @Test func everyCommandIsInTheReadme() throws {
+        let readme = try SourceTree.text("README.md")
+        for command in try CommandSource.all() {
+            #expect(readme.contains("| `\(command.name)` |"), "README.md has no line for '\(command.name)'")
+        }
+    }
+
+    /// The codes that the sources give to findings.
+    private func findingCodes() throws -> Set<String> {
+        var codes: Set<String> = []
+        for path in try SourceTree.files("Sources/Core", suffixes: [".swift"]) {
+            let text = try SourceTree.code(path)
+            for match in text.matches(of: /\b(?:Finding|add|refuse)\(\s*"([a-z]+(?:-[a-z]+)*)",/) { codes.insert(String(match.1)) }
+        }
+        return codes
+    }
+
+    @Test func everyFindingIsExplained() throws {
+        let codes = try findingCodes()
+        #expect(codes.isSuperset(of: ["type-layout", "data-changed", "kconfig", "too-many-units", "ambiguous"]))
+        let sections = Set(try SourceTree.text("Documentation/findings.md").matches(of: /\n### ([a-z-]+)\n/).map { String($0.1) })
+        #expect(codes.subtracting(sections).isEmpty, "findings.md lacks sections")
+        #expect(sections.subtracting(codes).isEmpty, "findings.md explains codes that nothing gives")
+    }
+
+    @Test(arguments: completions) func everyFindingIsCompleted(_ path: String) throws {
+        let text = try SourceTree.text(path)
+        // What --force is not for: this one wants --max-units, that one is only a note.
+        let others: Set = ["too-many-units", "data-removed"]
+        for code in try findingCodes().subtracting(others) { #expect(text.contains(code), "\(code)") }
+    }
+
+    @Test func everyExitStatusIsInTheManualPage() throws {
+        let source = try SourceTree.code("Sources/Core/System/Failure.swift")
+        let values = source.matches(of: /case \w+ = (\d+)/).map { String($0.1) }
+        #expect(values.count >= 11)
+        let page = try SourceTree.text("Documentation/man/git-ksplice.1")
+        let table = try #require(page.range(of: ".Sh EXIT STATUS"))
+        for value in values { #expect(page[table.upperBound...].contains(".It \(value)\n"), "exit status \(value)") }
+    }
+
+    @Test func everyCauseOfTheKernelModuleIsExplained() throws {
+        let source = try SourceTree.code("kernel/core.c")
+        let causes = source.matches(of: /\[KSPLICE_[A-Z_]+\] = "([a-z-]+)"/).map { String($0.1) }
+        #expect(causes.count >= 10)
+        let page = try SourceTree.text("Documentation/man/git-ksplice-apply.1")
+        for cause in causes where cause != "none" { #expect(page.contains(".It \(cause)\n"), "cause '\(cause)'") }
+    }
+}

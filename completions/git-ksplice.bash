@@ -1,0 +1,171 @@
+# Completion of `git ksplice` and `git-ksplice` for bash. Git's own completion finds the function _git_ksplice and
+# calls it with its variables `words`, `cword` and `cur`; for `git-ksplice` they are made here. Words that are
+# files are left to readline. Neither git's completion nor bash-completion is needed.
+
+# Offers the words of $1 that begin with what is typed, each with a blank behind it.
+__git_ksplice_offer ()
+{
+	local word IFS=$' \t\n'
+	for word in $1; do
+		case "$word" in
+		"$__git_ksplice_cur"*) COMPREPLY+=("$word ") ;;
+		esac
+	done
+}
+
+# The names of the registered kernels.
+__git_ksplice_kernels ()
+{
+	git-ksplice kernel list 2>/dev/null | cut -d' ' -f1
+}
+
+# The identities of the updates in the repository.
+__git_ksplice_updates ()
+{
+	git-ksplice list 2>/dev/null | cut -d' ' -f1
+}
+
+# The identities of the updates of the running kernel.
+__git_ksplice_loaded ()
+{
+	git-ksplice status 2>/dev/null | grep -E '^[0-9a-f]{12} ' | cut -d' ' -f1
+}
+
+__git_ksplice_refs ()
+{
+	echo HEAD
+	git for-each-ref --format='%(refname:short)' refs/heads refs/tags refs/remotes 2>/dev/null
+}
+
+# The codes that --force takes.
+__git_ksplice_codes="ambiguous assembly boot-code constant-changed data-changed exit-changed export-added
+	export-removed file-deleted init-changed kconfig makefile percpu-changed registration-changed type-layout
+	unknown-file"
+
+# $1: what an option takes.
+__git_ksplice_value ()
+{
+	case "$1" in
+	--kernel) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
+	--source) __git_ksplice_offer "$(__git_ksplice_refs)" ;;
+	--force) __git_ksplice_offer "$__git_ksplice_codes" ;;
+	--patch | --config | --from | --output | -o | --copy) ;; # files
+	*) return 0 ;; # free text and numbers
+	esac
+}
+
+# The options of a command.
+__git_ksplice_options ()
+{
+	local own=""
+	case "$1" in
+	init) own="--undo" ;;
+	kernel-add) own="--source --from" ;;
+	create) own="--kernel --description --patch --config --force --allow-other-compiler --max-units --quiet --json" ;;
+	list) own="--kernel --json" ;;
+	show) own="--patch --disassemble --json" ;;
+	export) own="--output" ;;
+	check) own="--json" ;;
+	apply) own="--timeout --quiet" ;;
+	undo) own="--all --timeout --quiet" ;;
+	status) own="--json" ;;
+	test) own="--run --copy --memory --timeout --quiet" ;;
+	"") own="--version" ;;
+	esac
+	echo "$own --help"
+}
+
+# Whether option $2 of command $1 takes a value.
+__git_ksplice_takes_value ()
+{
+	case "$1:$2" in
+	show:--patch) return 1 ;;
+	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--max-units) return 0 ;;
+	*:--source | *:--from | *:--output | export:-o | *:--timeout) return 0 ;;
+	test:--run | test:--copy | test:--memory) return 0 ;;
+	esac
+	return 1
+}
+
+# $1: the position in `words` of the word `ksplice` or `git-ksplice`.
+__git_ksplice_complete ()
+{
+	local i command="" word previous="" arguments=0
+	local __git_ksplice_cur="$cur"
+	for ((i = $1 + 1; i < cword; i++)); do
+		word="${words[i]}"
+		case "$word" in
+		"=" | -*) ;;
+		*)
+			if [ -z "$command" ]; then
+				command="$word"
+			elif [ "$command" = kernel ]; then
+				command="kernel-$word"
+			elif ! __git_ksplice_takes_value "$command" "${words[i - 1]}"; then
+				arguments=$((arguments + 1))
+			fi
+			;;
+		esac
+	done
+	previous="${words[cword - 1]}"
+	# Bash divides a word at "=".
+	if [ "$cur" = "=" ]; then
+		__git_ksplice_cur=""
+	elif [ "$previous" = "=" ]; then
+		previous="${words[cword - 2]}"
+	fi
+	COMPREPLY=()
+	case "$cur" in
+	--*=*)
+		previous="${cur%%=*}"
+		__git_ksplice_cur="${cur#*=}"
+		;;
+	esac
+	if __git_ksplice_takes_value "$command" "$previous"; then
+		__git_ksplice_value "$previous"
+		return
+	fi
+	case "$cur" in
+	-*)
+		__git_ksplice_offer "$(__git_ksplice_options "$command")"
+		return
+		;;
+	esac
+	case "$command" in
+	"") __git_ksplice_offer "init kernel create list show export check apply undo status test help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply undo status test" ;;
+	kernel) __git_ksplice_offer "add list show remove" ;;
+	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
+	create)
+		if declare -F __git_complete_revlist >/dev/null && [ -n "${__git_ksplice_by_git-}" ]; then
+			__git_complete_revlist
+		else
+			__git_ksplice_offer "$(__git_ksplice_refs)"
+		fi
+		;;
+	show | export | check | apply | test)
+		[ "$arguments" -gt 0 ] && return
+		__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
+		;;
+	undo) __git_ksplice_offer "$(__git_ksplice_loaded)" ;;
+	esac
+}
+
+# Called by git's completion.
+_git_ksplice ()
+{
+	local i __git_ksplice_by_git=1
+	for ((i = 1; i < cword; i++)); do
+		[ "${words[i]}" = ksplice ] && break
+	done
+	__git_ksplice_complete "$i"
+}
+
+# Called by bash.
+__git_ksplice_main ()
+{
+	local words=("${COMP_WORDS[@]}") cword=$COMP_CWORD cur="${COMP_WORDS[COMP_CWORD]}"
+	__git_ksplice_complete 0
+}
+
+complete -o bashdefault -o default -o nospace -F __git_ksplice_main git-ksplice

@@ -1,0 +1,94 @@
+# Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
+# commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
+
+set -l commands init kernel create list show export check apply undo status test
+set -l at_first "not __fish_seen_subcommand_from $commands"
+set -l kernel_commands add list show remove
+
+function __git_ksplice_kernels
+    git-ksplice kernel list 2>/dev/null | string replace -r ' +' \t
+end
+
+# Identities with their descriptions.
+function __git_ksplice_updates
+    git-ksplice list 2>/dev/null | string replace -r ' +' \t
+end
+
+function __git_ksplice_loaded
+    git-ksplice status 2>/dev/null | string match -r '^[0-9a-f]{12} .*' | string replace -r ' +' \t
+end
+
+function __git_ksplice_commits
+    echo HEAD
+    git for-each-ref --format='%(refname:short)' refs/heads refs/tags refs/remotes 2>/dev/null
+end
+
+function __git_ksplice_codes
+    printf '%s\n' ambiguous assembly boot-code constant-changed data-changed exit-changed export-added \
+        export-removed file-deleted init-changed kconfig makefile percpu-changed registration-changed \
+        type-layout unknown-file
+end
+
+# Whether the command is $argv[1]; the first word that names one decides.
+function __git_ksplice_is
+    set -l all init kernel create list show export check apply undo status test
+    for word in (commandline -opc)[2..-1]
+        if contains -- $word $all
+            contains -- $word $argv
+            return
+        end
+    end
+    return 1
+end
+
+complete -c git-ksplice -f
+complete -c git-ksplice -s h -l help -d 'Show the usage'
+complete -c git-ksplice -n $at_first -l version -d 'Show the version'
+complete -c git-ksplice -n $at_first -a init -d 'Prepare a repository for updates'
+complete -c git-ksplice -n $at_first -a kernel -d 'Register the kernel builds that updates are made for'
+complete -c git-ksplice -n $at_first -a create -d 'Make an update from a commit, a range, or a patch'
+complete -c git-ksplice -n $at_first -a list -d 'List the updates in this repository'
+complete -c git-ksplice -n $at_first -a show -d 'Show what an update is and what it holds'
+complete -c git-ksplice -n $at_first -a export -d 'Write an update to an archive'
+complete -c git-ksplice -n $at_first -a check -d 'Find out whether an update could be applied'
+complete -c git-ksplice -n $at_first -a apply -d 'Change the running kernel'
+complete -c git-ksplice -n $at_first -a undo -d 'Give the old code back'
+complete -c git-ksplice -n $at_first -a status -d 'Show which updates the running kernel has'
+complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
+
+complete -c git-ksplice -n '__git_ksplice_is init' -l undo -d 'Take back what init has set'
+
+set -l kernel_first "__git_ksplice_is kernel; and not __fish_seen_subcommand_from $kernel_commands"
+complete -c git-ksplice -n $kernel_first -a add -d 'Register one exact kernel build'
+complete -c git-ksplice -n $kernel_first -a list -d 'List the registered kernels'
+complete -c git-ksplice -n $kernel_first -a show -d 'Show what is known of a kernel'
+complete -c git-ksplice -n $kernel_first -a remove -d 'Forget a kernel and its workspace'
+set -l kernel_add '__git_ksplice_is kernel; and __fish_seen_subcommand_from add'
+complete -c git-ksplice -n $kernel_add -l source -x -a '(__git_ksplice_commits)' -d 'The commit that the kernel was built from'
+complete -c git-ksplice -n $kernel_add -l from -r -F -d 'What describes the build'
+complete -c git-ksplice -n '__git_ksplice_is kernel; and __fish_seen_subcommand_from show remove' -a '(__git_ksplice_kernels)'
+
+complete -c git-ksplice -n '__git_ksplice_is create list' -l kernel -x -a '(__git_ksplice_kernels)' -d 'The kernel'
+complete -c git-ksplice -n '__git_ksplice_is create' -l description -x -d 'One line that says what the update does'
+complete -c git-ksplice -n '__git_ksplice_is create' -l patch -r -F -d 'Take the change from a unified diff'
+complete -c git-ksplice -n '__git_ksplice_is create' -l config -x -a '(__fish_complete_directories)' -d 'A folder with .config and System.map'
+complete -c git-ksplice -n '__git_ksplice_is create' -l force -x -a '(__git_ksplice_codes)' -d 'Let a finding through'
+complete -c git-ksplice -n '__git_ksplice_is create' -l allow-other-compiler -d 'Use the compiler that is here'
+complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most source files that a changed header may affect'
+complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
+
+complete -c git-ksplice -n '__git_ksplice_is create list show check status' -l json -d 'Print the result as JSON'
+complete -c git-ksplice -n '__git_ksplice_is create apply undo test' -s q -l quiet -d 'Say nothing but the result'
+complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
+complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
+complete -c git-ksplice -n '__git_ksplice_is export' -s o -l output -r -F -d 'The archive'
+complete -c git-ksplice -n '__git_ksplice_is apply undo test' -l timeout -x -d 'Seconds to go on trying'
+complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
+complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
+complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'
+complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'MiB of the virtual machine'
+
+complete -c git-ksplice -n '__git_ksplice_is show export check apply test' -a '(__git_ksplice_updates)'
+complete -c git-ksplice -n '__git_ksplice_is show export check apply test' -a '(__git_ksplice_commits)'
+complete -c git-ksplice -n '__git_ksplice_is show check apply test' -k -a '(__fish_complete_suffix .tar.gz)'
+complete -c git-ksplice -n '__git_ksplice_is undo' -a '(__git_ksplice_loaded)'
