@@ -18,8 +18,11 @@ git clone -q --shared -n "$origin" "$work/linux"
 cd "$work/linux"
 git config user.name Bench
 git config user.email bench@example.org
+git symbolic-ref HEAD refs/heads/bench
+git update-ref HEAD "v$KSPLICE_OLD_VERSION^{commit}"
 git read-tree HEAD
 
+unset MAKEFLAGS MFLAGS MAKELEVEL || true
 now() { date +%s%N; }
 # Seconds that a command takes, to milliseconds; its output is dropped.
 seconds() {
@@ -49,12 +52,12 @@ change kernel/sys.c 'if (arg2 != SUID_DUMP_DISABLE' 'if (arg2 != 7 && arg2 != SU
 git reset -q --soft HEAD~2 && git commit -q -m "bench: second change"
 warm=$(seconds git ksplice create HEAD)
 
-workspace=$(ls -d "$(git rev-parse --git-common-dir)"/ksplice/workspaces/*)
+workspace=$(ls -d "$PWD"/.git/ksplice/workspaces/*)
 make_unit() {
 	rm -f "$workspace/object/kernel/sys.o"
 	make -s -C "$workspace/source" O="$workspace/object" CC=gcc-12 KERNELRELEASE="$KSPLICE_RELEASE_OLD" kernel/sys.o
 }
-make_unit >/dev/null 2>&1
+make_unit >/dev/null
 unit=$(seconds make_unit)
 
 starts() { for _ in $(seq 50); do "$@" >/dev/null 2>&1 || true; done; }
