@@ -60,8 +60,8 @@ __git_ksplice_options ()
 	local own=""
 	case "$1" in
 	init) own="--undo" ;;
-	kernel-add) own="--source --from" ;;
-	create) own="--kernel --description --patch --config --force --allow-other-compiler --max-units --quiet --json" ;;
+	kernel-add) own="--source --from --release" ;;
+	create) own="--kernel --description --patch --config --release --force --allow-other-compiler --max-units --quiet --json" ;;
 	list) own="--kernel --json" ;;
 	show) own="--patch --disassemble --json" ;;
 	export) own="--output" ;;
@@ -69,7 +69,7 @@ __git_ksplice_options ()
 	apply) own="--timeout --quiet" ;;
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;
-	test) own="--run --copy --memory --timeout --quiet" ;;
+	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -81,7 +81,7 @@ __git_ksplice_takes_value ()
 	case "$1:$2" in
 	show:--patch) return 1 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--max-units) return 0 ;;
-	*:--source | *:--from | *:--output | export:-o | *:--timeout) return 0 ;;
+	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout) return 0 ;;
 	test:--run | test:--copy | test:--memory) return 0 ;;
 	esac
 	return 1
