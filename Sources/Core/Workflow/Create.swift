@@ -80,7 +80,8 @@ public struct Creator: Sendable {
         let store = UpdateStore(repository)
         for stored in try await store.find(kernel: kernel.identity, preTree: preTree, postTree: postTree) {
             let manifest = try await store.manifest(stored)
-            guard manifest.commits == change.commits,
+            // A kernel without a build-id is told apart by all that is known of it.
+            guard manifest.kernel == kernel.identity, manifest.commits == change.commits,
                 manifest.description == options.description ?? change.description,
                 Set(manifest.forced).isSubset(of: options.force)
             else { continue }
