@@ -25,6 +25,7 @@ struct MatchAttempt {
         }
         let second = run(at: target)
         if case .missed(var inner) = second {
+            if let original = underRedirect(miss.run) { return original }
             inner.mismatch.explanation = "redirected to \(name), where \(inner.mismatch.explanation)"
             return .missed(inner)
         }
@@ -74,6 +75,25 @@ struct MatchAttempt {
             }
         }
         return (offset, hasFentry)
+    }
+
+    /// Matches the original code of a function that an earlier update has redirected, but for the redirect itself. That is
+    /// enough where the function is compared only for what it refers to; one that is to be replaced must be the newest.
+    private func underRedirect(_ run: [UInt8]) -> Outcome? {
+        let site = Self.entrySite(of: span).offset
+        let jump = span.start + site..<span.start + site + 5
+        guard !span.code.unit.required.contains(span.symbolIndex), jump.upperBound <= span.range.upperBound,
+            span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound).allSatisfy({
+                $0.offset + ($0.type == 1 ? 8 : 4) <= jump.lowerBound || $0.offset >= jump.upperBound
+            }), span.code.sites.sites(in: jump, of: span.section).isEmpty
+        else { return nil }
+        var raw = run
+        raw.replaceSubrange(site..<site + 5, with: span.bytes[jump])
+        var comparison = SpanComparison(
+            state: state, span: span, entry: entry, address: entry, raw: raw, isRigid: true)
+        do { try comparison.compare() } catch { return nil }
+        for offset in site..<site + 5 { comparison.match.mask[offset] = 0 }
+        return .found(.init(entry: entry, address: entry, match: comparison.match))
     }
 
     /// The target of a jump out of the function that stands where redirects stand and is not in the pre code.
