@@ -7,9 +7,9 @@ import Glibc
 @main
 struct GitKsplice: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "git-ksplice",
+        commandName: "git-ksplice", abstract: "Change a running Linux kernel without a reboot.",
         usage: "git ksplice <command> [<options>]",
-        discussion: "Change a running Linux kernel without a reboot.\n\nSee 'git ksplice <command> -h' for the options of a command.",
+        discussion: "See 'git ksplice <command> -h' for the options of a command.",
         version: "0.1.0",
         subcommands: [
             Init.self, KernelCommand.self, Create.self, List.self, Show.self, Export.self, Check.self, Apply.self,
@@ -58,7 +58,8 @@ struct GitKsplice: AsyncParsableCommand {
             print(text)
             return CommandLine.arguments.contains("-h") ? ExitStatus.usage.rawValue : 0
         }
-        Talk.line(text)
+        // git begins these lines in lower case.
+        Talk.line(text.replacing("Error: ", with: "error: ", maxReplacements: 1).replacing("Usage: ", with: "usage: ", maxReplacements: 1))
         return ExitStatus.usage.rawValue
     }
 }
