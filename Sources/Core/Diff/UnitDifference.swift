@@ -56,7 +56,7 @@ public struct UnitDifference: Sendable {
         let types = try TypeLayouts.compare(
             pre: TypeLayouts.read(path: prePath), post: TypeLayouts.read(path: postPath), file: path)
         findings += types
-        for name in comparison.correlation.ambiguous {
+        for name in comparison.correlation.ambiguous where !Correlation.isHarmless(name) {
             findings.append(
                 Finding(
                     "ambiguous", .error, file: path, symbol: String(name.dropFirst(2)),
