@@ -69,9 +69,11 @@ public struct UnitDifference: Sendable {
                 post: post, correlation: comparison.correlation, changes: changes,
                 changedConstants: reviewer.changedConstants)
         }
+        let functions = functions(changes, comparison, shipment)
+        findings += try RedirectReview.findings(preObject, functions: functions, path: path, tables: tables)
         return UnitDifference(
             path: path, module: module, preObject: preObject, preObjectBytes: preBytes,
-            functions: functions(changes, comparison, shipment), findings: findings, shipment: shipment,
+            functions: functions, findings: findings, shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre))
     }
 
