@@ -174,13 +174,13 @@ import Testing
             ])
         #expect(
             try repository.hunks("a", pre: pre, post: post) == [
-                .init(preStart: 0, preCount: 0, postStart: 1, postCount: 1),
+                .init(preStart: 1, preCount: 0, postStart: 1, postCount: 1),
                 .init(preStart: 5, preCount: 1, postStart: 6, postCount: 1),
-                .init(preStart: 8, preCount: 1, postStart: 8, postCount: 0),
+                .init(preStart: 8, preCount: 1, postStart: 9, postCount: 0),
             ])
         #expect(
             try repository.hunks("made/up", pre: pre, post: post) == [
-                .init(preStart: 0, preCount: 0, postStart: 1, postCount: 1)
+                .init(preStart: 1, preCount: 0, postStart: 1, postCount: 1)
             ])
         let patch = try await repository.patchText(pre: pre, post: post)
         for (key, value) in [

@@ -68,9 +68,10 @@ extension Repository {
                 var hunk: UnsafePointer<git_diff_hunk>?
                 try check(git_patch_get_hunk(&hunk, nil, patch, index), "cannot compare two files")
                 guard let hunk = hunk?.pointee else { throw Failure("cannot compare two files") }
+                // Of an empty stretch git names the line behind which it stands.
                 return Hunk(
-                    preStart: Int(hunk.old_start), preCount: Int(hunk.old_lines),
-                    postStart: Int(hunk.new_start), postCount: Int(hunk.new_lines))
+                    preStart: Int(hunk.old_start) + (hunk.old_lines == 0 ? 1 : 0), preCount: Int(hunk.old_lines),
+                    postStart: Int(hunk.new_start) + (hunk.new_lines == 0 ? 1 : 0), postCount: Int(hunk.new_lines))
             }
         }
     }
