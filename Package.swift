@@ -46,5 +46,6 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(name: "CoreTests", dependencies: ["Core"], swiftSettings: settings),
+        .testTarget(name: "VirtualMachineTests", dependencies: ["Core"], swiftSettings: settings),
     ]
 )

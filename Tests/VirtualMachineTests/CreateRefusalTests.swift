@@ -1,0 +1,169 @@
+// What create must refuse. Each has its own message and exit status, and leaves no ref and no note.
+
+import Core
+import Glibc
+import Testing
+
+extension VirtualMachineTests {
+    @Suite struct CreateRefusals {
+        /// Runs create, expects a status, and that nothing in the repository has changed. Returns what it said.
+        private func refused(
+            _ commit: String, kernel: String = Laboratory.kernel, status: Int32,
+            sourceLocation: SourceLocation = #_sourceLocation
+        ) async throws -> String {
+            let laboratory = try await Laboratory.shared()
+            let before = try await laboratory.references()
+            let result = try await laboratory.run("create", "--kernel", kernel, commit)
+            #expect(result.status == status, "\(result.said)", sourceLocation: sourceLocation)
+            #expect(result.text.isEmpty, "\(result.said)", sourceLocation: sourceLocation)
+            #expect(result.errorText.contains("fatal: "), "\(result.said)", sourceLocation: sourceLocation)
+            #expect(try await laboratory.references() == before, sourceLocation: sourceLocation)
+            return result.errorText
+        }
+
+        private func refused(
+            _ change: KernelChange, status: Int32, sourceLocation: SourceLocation = #_sourceLocation
+        ) async throws -> String {
+            try await refused(try await Laboratory.shared().commit(change), status: status, sourceLocation: sourceLocation)
+        }
+
+        @Test func noSuchCommit() async throws {
+            #expect(try await refused("no-such-commit", status: Status.notFound).contains("'no-such-commit'"))
+        }
+
+        @Test func noSuchKernel() async throws {
+            let said = try await refused("HEAD", kernel: "no-such-kernel", status: Status.notFound)
+            #expect(said.contains("no such kernel: 'no-such-kernel'"))
+        }
+
+        @Test func changeThatTheSourceHas() async throws {
+            let laboratory = try await Laboratory.shared()
+            let said = try await refused("\(laboratory.base)..\(laboratory.base)", status: Status.noChange)
+            #expect(said.contains("hint: ") || said.contains("source already") || said.contains("no change"))
+        }
+
+        @Test func conflictWithTheKernelsSource() async throws {
+            let laboratory = try await Laboratory.shared()
+            let parent = try await laboratory.commit(.rewritten)
+            let commit = try await laboratory.commit(.conflict, on: parent)
+            let said = try await refused(commit, status: Status.fatal)
+            #expect(said.contains("kernel/sys.c"))
+            #expect(said.contains("conflict"))
+        }
+
+        @Test("comments and blank lines are no change", arguments: [KernelChange.comment, .blankLines])
+        func noCode(_ change: KernelChange) async throws {
+            #expect(try await refused(change, status: Status.noChange).contains("does not change any code"))
+        }
+
+        @Test func fileThatIsNotBuilt() async throws {
+            #expect(try await refused(.notBuilt, status: Status.noChange).contains("none of the changed files: kernel/kcsan/core.c"))
+        }
+
+        @Test func compilersWords() async throws {
+            let said = try await refused(.doesNotCompile, status: Status.fatal)
+            #expect(said.contains("kernel/sys.c"))
+            #expect(said.contains("'no_such_variable' undeclared"))
+        }
+
+        @Test func structureLayout() async throws {
+            let said = try await refused(.layout, status: Status.cannotBePatched)
+            #expect(said.contains("struct listener"))
+            #expect(said.contains("kernel/taskstats.c"))
+        }
+
+        @Test func initialValue() async throws {
+            let said = try await refused(.initialValue, status: Status.cannotBePatched)
+            #expect(said.contains("'overflowuid'"))
+            #expect(said.contains("[data-changed]"))
+        }
+
+        @Test func initialValueInARealFix() async throws {
+            #expect(try await refused(.table, status: Status.cannotBePatched).contains("'ipv4_net_table'"))
+        }
+
+        @Test func otherCompiler() async throws {
+            let laboratory = try await Laboratory.shared()
+            let kernel = try await register("test-compiler", laboratory) { line in
+                line.hasPrefix("CONFIG_CC_VERSION_TEXT=") ? "CONFIG_CC_VERSION_TEXT=\"gcc-2 (Test 2.95.4) 2.95.4\"" : line
+            }
+            let said = try await refused(try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
+            #expect(said.contains("another compiler"))
+            #expect(said.contains("gcc-2 (Test 2.95.4) 2.95.4"))
+            #expect(said.contains("hint: "))
+        }
+
+        @Test("a config that this build environment changes is refused")
+        func configDrift() async throws {
+            let laboratory = try await Laboratory.shared()
+            // An option whose dependency is off: kconfig switches it off, too.
+            let kernel = try await register("test-drift", laboratory) { line in
+                line == "# CONFIG_KCSAN is not set" ? "CONFIG_DEBUG_INFO_NONE=y\nCONFIG_SLUB_TINY=y\nCONFIG_KASAN=y" : line
+            }
+            let said = try await refused(try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
+            #expect(said.contains("config changes in this build environment"), "\(said)")
+            _ = try await laboratory.run("kernel", "remove", kernel)
+        }
+
+        /// Registers a kernel by the real one's config with some lines changed.
+        private func register(_ name: String, _ laboratory: Laboratory, _ change: (String) -> String) async throws -> String {
+            let config = try await Command(
+                ["sh", "-c", "dpkg-deb --fsys-tarfile \"$0\" | tar -xO --wildcards './boot/config-*'", Material.oldImage]
+            ).check().text
+            let folder = "\(laboratory.folder)/\(name)"
+            try Files.createDirectory(folder)
+            try Files.write(config.lines.map { change(String($0)) }.joined(separator: "\n") + "\n", to: folder + "/.config")
+            let added = try await laboratory.run("kernel", "add", name, "--source", laboratory.base, "--from", folder)
+            #expect(added.status == 0, "\(added.said)")
+            return name
+        }
+    }
+
+    @Suite struct Repositories {
+        @Test("create that is killed leaves the repository whole, and the next one works", arguments: [0.2, 0.7, 1.3, 2.2])
+        func killed(_ delay: Double) async throws {
+            let laboratory = try await Laboratory.shared()
+            let change = KernelChange(
+                "sys: killed after \(delay) s", "kernel/sys.c",
+                "if (arg2 != SUID_DUMP_DISABLE && arg2 != SUID_DUMP_USER) {", "if (arg2 > \(Int(delay * 10))) {")
+            let commit = try await laboratory.commit(change)
+            let before = try await laboratory.references()
+            let script = """
+                "$0" create --kernel "$1" "$2" 2>"$3" & program=$!
+                until grep -q '^compiling' "$3" 2>/dev/null; do sleep 0.02; done
+                sleep \(delay)
+                kill -9 $program
+                wait $program
+                """
+            let log = laboratory.folder + "/killed"
+            try Files.remove(log)
+            let result = try await Command(
+                ["sh", "-c", script, laboratory.program, Laboratory.kernel, commit, log], directory: laboratory.repository
+            ).run()
+            let said = try Files.readText(log)
+            #expect(result.status == 137, "it ended before it was killed: \(said)")
+            #expect(try await laboratory.references() == before)
+            let update = try await laboratory.update(change)
+            #expect(update.output.contains("functions  __do_sys_prctl\n"), "\(update.output)")
+        }
+
+        @Test func logShowsTheUpdateAfterInit() async throws {
+            let laboratory = try await Laboratory.shared()
+            let update = try await laboratory.update(.dumpable)
+            #expect(try await laboratory.run("init").status == 0)
+            let log = try await Laboratory.git(["log", "-1", update.commit])
+            #expect(log.contains("Notes (ksplice/updates):"), "\(log)")
+            #expect(log.contains(update.id), "\(log)")
+            #expect(try await laboratory.run("init", "--undo").status == 0)
+            #expect(try await !Laboratory.git(["log", "-1", update.commit]).contains(update.id))
+        }
+
+        @Test func secondCreateFindsTheFirst() async throws {
+            let laboratory = try await Laboratory.shared()
+            let update = try await laboratory.update(.dumpable)
+            let again = try await laboratory.run("create", "--kernel", Laboratory.kernel, update.commit)
+            #expect(again.status == 0)
+            #expect(again.text.contains("update \(update.id) (already made)"), "\(again.said)")
+        }
+    }
+}

@@ -1,0 +1,72 @@
+// A boot of a test: which kernel, what it brings along, and what it runs.
+
+import Core
+import Testing
+
+struct Guest {
+    private var machine: VirtualMachine
+    private let laboratory: Laboratory
+
+    init(_ laboratory: Laboratory, newKernel: Bool = false) {
+        self.laboratory = laboratory
+        machine = VirtualMachine(bootImage: newKernel ? laboratory.newBootImage : laboratory.oldBootImage)
+        machine.programs["bin/git-ksplice"] = laboratory.program
+    }
+
+    mutating func add(_ programs: GuestProgram...) async throws {
+        for program in programs { machine.files["bin/" + program.name] = try await program.executable() }
+    }
+
+    /// Puts an update's archive at `/root/NAME.tar.gz`.
+    mutating func add(_ update: TestUpdate, as name: String) { add(update.archive, as: name + ".tar.gz") }
+
+    mutating func add(_ content: [UInt8], as name: String) { machine.files["root/" + name] = content }
+
+    /// Loads a module of the older kernel by its path below `kernel/`.
+    mutating func load(_ module: String) { machine.modules.append("\(laboratory.modules)/kernel/\(module)") }
+
+    mutating func step(_ name: String, _ command: String) { machine.steps.append(GuestStep(name, command)) }
+
+    func run() async throws -> GuestReport { try await machine.run() }
+}
+
+extension GuestReport {
+    /// What a step printed; an issue is recorded where it ended otherwise than expected.
+    func output(_ step: String, status: Int = 0, sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+        let result = try #require(self.result(step), "no step '\(step)'", sourceLocation: sourceLocation)
+        #expect(result.status == status, "\(step): \(result.output)", sourceLocation: sourceLocation)
+        return result.output
+    }
+}
+
+extension CommandResult {
+    /// All that it said.
+    var said: String { text + errorText }
+}
+
+/// The exit statuses that scripts may rely on, as `git-ksplice(1)` has them.
+enum Status {
+    static let no: Int32 = 1
+    static let notFound: Int32 = 2
+    static let wrongKernel: Int32 = 3
+    static let verificationRefused: Int32 = 4
+    static let cannotBePatched: Int32 = 6
+    static let busy: Int32 = 7
+    static let noChange: Int32 = 8
+    static let fatal: Int32 = 128
+}
+
+/// A boot that several tests look at: it happens when the first asks, and never twice.
+actor SharedBoot {
+    private let boot: @Sendable (Laboratory) async throws -> GuestReport
+    private var running: Task<GuestReport, any Error>?
+
+    init(_ boot: @escaping @Sendable (Laboratory) async throws -> GuestReport) { self.boot = boot }
+
+    func report() async throws -> GuestReport {
+        if let running { return try await running.value }
+        let task = Task { try await boot(Laboratory.shared()) }
+        running = task
+        return try await task.value
+    }
+}

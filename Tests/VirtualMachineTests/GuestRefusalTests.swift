@@ -1,0 +1,143 @@
+// What apply must refuse, in the guest: each with its own message and exit status, and with nothing left behind.
+
+import Core
+import Testing
+
+extension VirtualMachineTests {
+    @Suite struct GuestRefusals {
+        /// Shows whether anything of ours is loaded.
+        private static let traces = "ls /sys/kernel/ksplice 2>/dev/null; lsmod | grep ksplice_; true"
+
+        static let boot = SharedBoot { laboratory in
+            var guest = Guest(laboratory)
+            try await guest.add(.dumpable, .pause, .nobody)
+            let (dumpable, pause) = try await (laboratory.update(.dumpable), laboratory.update(.pause))
+            guest.add(dumpable, as: "dumpable")
+            guest.add(pause, as: "pause")
+            guest.add(Array(dumpable.archive.dropLast(dumpable.archive.count / 3)), as: "truncated.tar.gz")
+            guest.add(try await altered(dumpable.archive), as: "altered.tar.gz")
+            guest.add(Array("no archive\n".utf8), as: "text.tar.gz")
+            for name in ["truncated", "altered", "text", "missing"] {
+                guest.step(name, "git-ksplice apply \(name).tar.gz")
+            }
+            guest.step("not root", "cp dumpable.tar.gz /tmp; chmod 644 /tmp/dumpable.tar.gz; as-nobody git-ksplice apply /tmp/dumpable.tar.gz")
+            guest.step("check not root", "as-nobody git-ksplice check /tmp/dumpable.tar.gz")
+            guest.step("empty kcore", "mount --bind /dev/null /proc/kcore; git-ksplice apply dumpable.tar.gz; s=$?; umount /proc/kcore; exit $s")
+            guest.step("no kcore", "mkdir /tmp/proc; mount --bind /tmp/proc /proc; git-ksplice apply dumpable.tar.gz; s=$?; umount /proc; exit $s")
+            guest.step("not in a repository", "git-ksplice apply HEAD")
+            guest.step("traces", traces)
+            guest.step("asleep check", "sleeper & sleep 1; git-ksplice check pause.tar.gz; s=$?; echo pid $!; exit $s")
+            guest.step("asleep apply", "git-ksplice apply --timeout 1 pause.tar.gz")
+            guest.step("asleep traces", "ls /sys/kernel/ksplice; lsmod | grep ksplice_")
+            guest.step("asleep gone", "kill $(pidof sleeper); sleep 1; git-ksplice apply pause.tar.gz && sleeper")
+            guest.step("asleep undo", "git-ksplice undo --all")
+            guest.step("modules off", "echo 1 > /proc/sys/kernel/modules_disabled; git-ksplice apply dumpable.tar.gz")
+            guest.step("still works", "dumpable 2")
+            return try await guest.run()
+        }
+
+        /// The archive with one byte of the update module changed, properly packed again.
+        private static func altered(_ archive: [UInt8]) async throws -> [UInt8] {
+            let folder = try Files.temporaryDirectory()
+            defer { try? Files.remove(folder) }
+            try await Command(["tar", "-xz", "-C", folder], input: archive).check()
+            let list = try await Command(["find", ".", "-type", "f"], directory: folder).check().text.lines.sorted()
+            let module = try #require(list.first { $0.hasSuffix(".ko") && !$0.hasSuffix("/ksplice.ko") })
+            var bytes = try Files.read("\(folder)/\(module)")
+            bytes[bytes.count / 2] ^= 1
+            try Files.write(bytes, to: "\(folder)/\(module)")
+            let order = try await Command(["tar", "-tz"], input: archive).check().text.lines.map { String($0) }
+            return try await Command(["tar", "-cz", "--no-recursion"] + order, directory: folder).check().output
+        }
+
+        @Test("an archive that is truncated, altered or none is refused", arguments: ["truncated", "altered", "text"])
+        func archive(_ name: String) async throws {
+            let output = try await Self.boot.report().output(name, status: Int(Status.verificationRefused))
+            #expect(output.contains("fatal: "))
+        }
+
+        @Test func missingArchiveIsNamed() async throws {
+            let result = try #require(try await Self.boot.report().result("missing"))
+            #expect(result.status == Int(Status.fatal) || result.status == Int(Status.notFound))
+            #expect(result.output.contains("missing.tar.gz"))
+        }
+
+        @Test("only root may apply and check, and the message says so", arguments: ["not root", "check not root"])
+        func root(_ step: String) async throws {
+            let output = try await Self.boot.report().output(step, status: Int(Status.fatal))
+            #expect(output.contains("root"))
+        }
+
+        @Test("without the kernel's memory nothing is applied", arguments: ["empty kcore", "no kcore"])
+        func memory(_ step: String) async throws {
+            let result = try #require(try await Self.boot.report().result(step))
+            #expect(result.status == Int(Status.fatal), "\(result.output)")
+            #expect(result.output.contains("/proc"), "\(result.output)")
+            #expect(result.output.contains("hint: "), "\(result.output)")
+        }
+
+        @Test func outsideOfARepositoryAnArchiveIsAskedFor() async throws {
+            let output = try await Self.boot.report().output("not in a repository", status: Int(Status.fatal))
+            #expect(output.contains("name an archive"))
+        }
+
+        @Test func refusalsLeaveNothingBehind() async throws {
+            #expect(try await Self.boot.report().output("traces") == "")
+        }
+
+        @Test("a task inside is named by check and by apply, which works once it has left")
+        func taskInside() async throws {
+            let report = try await Self.boot.report()
+            let check = try report.output("asleep check", status: Int(Status.busy))
+            #expect(check.contains("in use     sleeper["), "\(check)")
+            let apply = try report.output("asleep apply", status: Int(Status.busy))
+            #expect(apply.contains("tasks are inside the functions"))
+            #expect(apply.contains("  sleeper["))
+            #expect(try !report.output("asleep traces", status: 1).contains("ksplice_"))
+            #expect(try report.output("asleep gone").hasSuffix("Numerical argument out of domain"))
+            #expect(try report.output("asleep undo").contains("undone"))
+        }
+
+        @Test func loadingModulesSwitchedOffIsSaid() async throws {
+            let report = try await Self.boot.report()
+            #expect(try report.output("modules off", status: Int(Status.fatal)).contains("loading modules is switched off"))
+            #expect(try report.output("still works") == "Invalid argument")
+        }
+
+        @Test func kernelLogHasNoWarnings() async throws {
+            #expect(try await Self.boot.report().warnings.isEmpty)
+        }
+    }
+
+    @Suite struct WrongKernel {
+        static let boot = SharedBoot { laboratory in
+            var guest = Guest(laboratory, newKernel: true)
+            let update = try await laboratory.update(.auxv)
+            guest.add(update, as: "auxv")
+            guest.step("identity", "git-ksplice apply auxv.tar.gz")
+            guest.step("check", "git-ksplice check auxv.tar.gz")
+            guest.step("matching", "GIT_KSPLICE_TEST_IGNORE_IDENTITY=1 git-ksplice apply auxv.tar.gz")
+            guest.step("traces", "ls /sys/kernel/ksplice 2>/dev/null; lsmod | grep ksplice; true")
+            return try await guest.run()
+        }
+
+        @Test("another build is refused by its identity", arguments: ["identity", "check"])
+        func identity(_ step: String) async throws {
+            let output = try await Self.boot.report().output(step, status: Int(Status.wrongKernel))
+            #expect(output.contains("the update is for another kernel: build-id"))
+        }
+
+        @Test("even without the identity, run-pre matching refuses it")
+        func matching() async throws {
+            let output = try await Self.boot.report().output("matching", status: Int(Status.verificationRefused))
+            #expect(output.contains("run-pre matching: "))
+            #expect(output.contains("prctl_set_auxv"))
+        }
+
+        @Test func nothingIsLeftBehind() async throws {
+            let report = try await Self.boot.report()
+            #expect(try report.output("traces") == "")
+            #expect(report.warnings.isEmpty)
+        }
+    }
+}

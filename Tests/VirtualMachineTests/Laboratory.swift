@@ -1,0 +1,173 @@
+// The one fixture of these tests: a kernel repository with a registered kernel, in which commits are made without a
+// work tree, and the program as its user would run it. The workspace stays between runs, so that only the first
+// create ever prepares it; commits, updates and notes of earlier runs are removed at the start.
+
+import Core
+import Glibc
+
+struct Laboratory: Sendable {
+    static let kernel = "test-old"
+
+    /// The program under test.
+    let program: String
+    let repository = Material.repository
+    /// The commit of the registered kernel's source.
+    let base: String
+    /// Files of the tests, below the repository's `.git`.
+    let folder: String
+    /// Bootable images of the registered kernel and of the newer one.
+    let oldBootImage: String
+    let newBootImage: String
+    /// The registered kernel's modules.
+    let modules: String
+
+    private static let made = Task { try await Laboratory() }
+
+    static func shared() async throws -> Laboratory { try await made.value }
+
+    private init() async throws {
+        program = try Files.absolute("/proc/self/exe").directoryPart + "/git-ksplice"
+        guard Files.exists(program) else {
+            throw Failure("'\(program)' is missing", hint: "swift build --build-tests")
+        }
+        let git = try await Self.git(["rev-parse", "--path-format=absolute", "--git-common-dir"])
+        folder = git + "/ksplice-test"
+        try Files.createDirectory(folder)
+        base = try await Self.git(["rev-parse", "HEAD^{commit}"])
+        try await Self.removeTraces()
+        let show = try await Self.register(program, base)
+        oldBootImage = try Self.row("boot image", show)
+        modules = try Self.row("modules", show)
+        newBootImage = try await Self.unpackBootImage(Material.newImage, into: folder)
+    }
+
+    // MARK: - Preparation
+
+    static func git(_ arguments: [String], index: String? = nil, input: String = "") async throws -> String {
+        let date = "1700000000 +0000"
+        return try await Command(
+            ["git"] + arguments, directory: Material.repository,
+            environment: [
+                "GIT_INDEX_FILE": index, "GIT_AUTHOR_NAME": "A U Thor", "GIT_AUTHOR_EMAIL": "author@example.com",
+                "GIT_COMMITTER_NAME": "C O Mitter", "GIT_COMMITTER_EMAIL": "committer@example.com",
+                "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date,
+            ], input: Array(input.utf8)
+        ).check().text.trimmed
+    }
+
+    private static func removeTraces() async throws {
+        let places = ["refs/ksplice/updates/", "refs/notes/ksplice/", "refs/heads/ksplice-test/"]
+        let refs = try await git(["for-each-ref", "--format=delete %(refname)"] + places)
+        if !refs.isEmpty { _ = try await git(["update-ref", "--stdin"], input: refs + "\n") }
+    }
+
+    /// Registers the kernel unless an earlier run has. Returns what `kernel show` says.
+    private static func register(_ program: String, _ base: String) async throws -> String {
+        let show = Command([program, "kernel", "show", kernel], directory: Material.repository)
+        let before = try await show.run()
+        if before.succeeded, (try? row("source", before.text)) == base, let image = try? row("boot image", before.text),
+            Files.exists(image)
+        {
+            return before.text
+        }
+        let pieces = ([Material.oldImage] + Material.headers).flatMap { ["--from", $0] }
+        try await Command([program, "kernel", "add", kernel, "--source", base] + pieces, directory: Material.repository)
+            .check("cannot register the kernel")
+        return try await show.check().text
+    }
+
+    static func row(_ name: String, _ text: String) throws -> String {
+        for line in text.lines.map({ String($0).trimmed }) where line.hasPrefix(name + "  ") {
+            let value = String(line.dropFirst(name.count)).trimmed
+            if value != "-" { return value }
+        }
+        throw Failure("'git ksplice kernel show' has no row '\(name)'\n\(text)")
+    }
+
+    private static func unpackBootImage(_ package: String, into folder: String) async throws -> String {
+        let target = folder + "/" + package.lastPathComponent + ".vmlinuz"
+        if Files.exists(target) { return target }
+        let unpacked = folder + "/unpacked"
+        try Files.remove(unpacked)
+        try Files.createDirectory(unpacked)
+        let tar = try await Command(["dpkg-deb", "--fsys-tarfile", package]).check()
+        try await Command(["tar", "-x", "-C", unpacked, "--wildcards", "./boot/vmlinuz-*"], input: tar.output).check()
+        guard let name = try Files.list(unpacked + "/boot").first else { throw Failure("no kernel in '\(package)'") }
+        try Files.write(try Files.read("\(unpacked)/boot/\(name)"), to: target)
+        try Files.remove(unpacked)
+        return target
+    }
+
+    // MARK: - Commits
+
+    /// Makes a commit with a change, by default on top of the kernel's source, and a branch for it.
+    func commit(_ change: KernelChange, on parent: String? = nil) async throws -> String {
+        let parent = parent ?? base
+        let index = folder + "/index"
+        _ = try await Self.git(["read-tree", parent], index: index)
+        for (path, content) in try await change.files(self, parent) {
+            let file = folder + "/blob"
+            try Files.write(content, to: file)
+            let blob = try await Self.git(["hash-object", "-w", file])
+            _ = try await Self.git(["update-index", "--add", "--cacheinfo", "100644,\(blob),\(path)"], index: index)
+        }
+        let tree = try await Self.git(["write-tree"], index: index)
+        let commit = try await Self.git(["commit-tree", tree, "-p", parent], input: change.name + "\n")
+        _ = try await Self.git(["update-ref", "refs/heads/ksplice-test/" + change.branch, commit])
+        return commit
+    }
+
+    func source(_ path: String, at commit: String) async throws -> String {
+        try await Command(["git", "cat-file", "blob", "\(commit):\(path)"], directory: repository).check().text
+    }
+
+    /// Names and values of everything that the program keeps in the repository.
+    func references() async throws -> String {
+        try await Self.git(["for-each-ref", "refs/ksplice", "refs/notes", "refs/ksplice-local"])
+    }
+
+    // MARK: - The program
+
+    func run(_ arguments: String..., environment: [String: String?] = [:]) async throws -> CommandResult {
+        try await Command([program] + arguments, directory: repository, environment: environment).run()
+    }
+
+    /// The update of a change, made when first asked for.
+    func update(_ change: KernelChange) async throws -> TestUpdate { try await Updates.shared.update(change, self) }
+}
+
+/// An update that a test uses in a guest.
+struct TestUpdate: Sendable {
+    let id: String
+    let commit: String
+    /// What create printed.
+    let output: String
+    let archive: [UInt8]
+}
+
+private actor Updates {
+    static let shared = Updates()
+    private var made: [String: Task<TestUpdate, any Error>] = [:]
+
+    func update(_ change: KernelChange, _ laboratory: Laboratory) async throws -> TestUpdate {
+        if let known = made[change.name] { return try await known.value }
+        let task = Task { try await Self.make(change, laboratory) }
+        made[change.name] = task
+        return try await task.value
+    }
+
+    private static func make(_ change: KernelChange, _ laboratory: Laboratory) async throws -> TestUpdate {
+        let commit = try await laboratory.commit(change)
+        let created = try await laboratory.run("create", "--kernel", Laboratory.kernel, commit)
+        guard created.succeeded else {
+            throw Failure("create of '\(change.name)' ended with \(created.status)\n\(created.errorText)")
+        }
+        let file = "\(laboratory.folder)/\(change.branch).tar.gz"
+        let exported = try await laboratory.run("export", "--output", file, commit)
+        guard exported.succeeded, let line = created.text.lines.first, line.hasPrefix("update ") else {
+            throw Failure("export of '\(change.name)' ended with \(exported.status)\n\(exported.errorText)\(created.text)")
+        }
+        return TestUpdate(
+            id: String(line.split(separator: " ")[1]), commit: commit, output: created.text, archive: try Files.read(file))
+    }
+}

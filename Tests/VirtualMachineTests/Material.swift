@@ -1,0 +1,36 @@
+// What these tests need and cannot make themselves: two versions of a distribution's kernel, as source and as binary
+// packages. The Makefile fetches them and names them in the environment; without them the tests are skipped.
+
+import Core
+import Glibc
+import Testing
+
+enum Material {
+    private static let required = [
+        "KSPLICE_SOURCE_OLD", "KSPLICE_SOURCE_NEW", "KSPLICE_IMAGE_OLD", "KSPLICE_IMAGE_NEW", "KSPLICE_HEADERS",
+        "KSPLICE_KERNEL_REPOSITORY",
+    ]
+
+    static func value(_ name: String) -> String { getenv(name).map { String(cString: $0) } ?? "" }
+
+    static let missing = required.filter { value($0).isEmpty }
+    static let isThere = missing.isEmpty
+    static let reason: Comment = "these variables are not set: \(missing.joined(separator: ", "))"
+
+    /// The unpacked source of the older kernel, and of the newer one.
+    static let oldSource = value("KSPLICE_SOURCE_OLD")
+    static let newSource = value("KSPLICE_SOURCE_NEW")
+    /// Their image packages.
+    static let oldImage = value("KSPLICE_IMAGE_OLD")
+    static let newImage = value("KSPLICE_IMAGE_NEW")
+    /// A git repository whose HEAD holds the older source.
+    static let repository = value("KSPLICE_KERNEL_REPOSITORY")
+    /// The older kernel's headers packages with a build's description; the part common to all flavours has none.
+    static let headers = value("KSPLICE_HEADERS").split(whereSeparator: { $0 == " " || $0 == ":" || $0 == "\n" }).map { String($0) }
+        .filter { !$0.lastPathComponent.contains("-common") }
+}
+
+/// Everything that boots a kernel or compiles a part of one. One after the other: they share a repository, and two
+/// emulated machines at once would only be slower.
+@Suite(.serialized, .enabled(if: Material.isThere, Material.reason))
+struct VirtualMachineTests {}
