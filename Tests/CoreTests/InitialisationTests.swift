@@ -12,7 +12,7 @@ import Testing
         #expect(steps.count == 6 && steps.allSatisfy(\.changed))
         #expect(
             try await fixture.git("config", "--get-all", "notes.displayRef")
-                == "refs/notes/mine\nrefs/notes/ksplice/updates")
+                == "refs/notes/mine\nrefs/notes/ksplice/updates*")
         #expect(Files.isDirectory(fixture.directory + "/.git/ksplice"))
         let after = try Files.readText(fixture.directory + "/.git/config")
         #expect(try await initialisation.run().contains(where: \.changed) == false)
