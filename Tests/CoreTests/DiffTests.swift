@@ -5,8 +5,6 @@ import Testing
 @testable import Core
 
 @Suite struct DiffTests {
-    static let room = "asm volatile(\"nopl 0(%%rax,%%rax); nopl 0(%%rax,%%rax)\" :::);"
-
     @Test func equalCodeIsNoChange() async throws {
         let text = "extern void g(const char *); static int n; int f(int x) { g(\"one\"); return n += x; }"
         let fixture = try await DiffFixture(text, text + "\n/* more */\n")
@@ -165,6 +163,17 @@ import Testing
         #expect(RedirectReview.jumpKeys(of: shipped) == ["key"])
         // The site is in the first bytes: the kernel would find a redirect there and stop.
         #expect(fixture.codes == ["no-room"])
+    }
+
+    @Test func theOrderOfTablesDoesNotCount() async throws {
+        func site(_ table: String, _ size: Int) -> String {
+            "asm volatile(\"1: nop; nop\\n.pushsection \(table),\\\"a\\\"\\n.long 1b - .\\n.skip \(size - 4)\\n.popsection\");"
+        }
+        let both = "extern void g(int); % void f(int x) { g(x); \(site("__ex_table", 12)) \(site("__bug_table", 12)) g(1); }"
+        let fixture = try await DiffFixture(
+            both.replacing("%", with: "void e(int x) { g(x); g(2); }"),
+            both.replacing("%", with: "void e(int x) { g(x); \(site("__bug_table", 12)) g(2); }"))
+        #expect(fixture.changed == ["e"])
     }
 
     @Test func registrationTablesAreReviewed() async throws {
