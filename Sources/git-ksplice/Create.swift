@@ -103,7 +103,10 @@ struct Create: AsyncParsableCommand {
         print("  change     \(manifest.description)")
         print("  functions  \(names.joined(separator: ", "))")
         if let proof = outcome.proof {
-            print("  proven     \(proof.functions) functions (\(proof.bytes) bytes) are those of the kernel's image")
+            print("  proven     \(proof.functions) functions (\(proof.bytes) bytes) are those of the kernel's files")
+            for path in proof.unproven {
+                Talk.warning("'\(path)' belongs to a module whose file is not at hand: it is first checked when the update is applied")
+            }
         } else if !outcome.existed {
             Talk.warning("the kernel's image is not at hand: whether the update fits is first checked when it is applied")
         }

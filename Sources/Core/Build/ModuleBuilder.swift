@@ -34,6 +34,7 @@ public struct ModuleBuilder: Sendable {
     public func parts(objtool: [String], progress: (String) -> Void) async throws -> Parts {
         let folder = workspace.moduleFolder
         let names = try Files.list(kernelSources).filter { $0.hasSuffix(".c") || $0.hasSuffix(".h") }
+        let objtool = Self.forModules(objtool)
         guard names.contains(Self.glueSource) else {
             throw Failure(
                 "cannot find the sources of ksplice.ko in '\(kernelSources)'",
@@ -95,13 +96,17 @@ public struct ModuleBuilder: Sendable {
     /// Runs objtool with a unit's own options, as for a module. A warning is an error: it means that the code was
     /// not understood, and what it then leaves out (ORC data, call sites) would be missed at run time.
     public func runObjtool(_ object: String, like options: [String]) async throws {
-        guard var command = options.isEmpty ? nil : options else { return }
-        if !command.contains("--module") { command.append("--module") }
-        let result = try await Command(command + [object], directory: workspace.object, environment: makeEnvironment).run()
+        guard !options.isEmpty else { return }
+        let result = try await Command(Self.forModules(options) + [object], directory: workspace.object, environment: makeEnvironment).run()
         let words = result.errorText.trimmed
         guard result.succeeded, words.isEmpty else {
             throw Failure("objtool does not accept the new code\n\(words)", status: .cannotBePatched)
         }
+    }
+
+    /// Units of the image and of modules differ in this option alone; update modules are modules.
+    private static func forModules(_ objtool: [String]) -> [String] {
+        objtool.isEmpty ? [] : objtool.filter { $0 != "--module" } + ["--module"]
     }
 
     /// Links objects into a relocatable module. Returns its bytes.

@@ -4,7 +4,9 @@
 // 1. the same name, once on each side: `do_exit`, or `count.12` and `count.7`, the only `count` of the file
 // 2. the same name several times: equal content and equal references
 // 3. ... referred to by the same functions (`__key.3` of `init_a`, `__key.9` of `init_a`)
-// 4. ... referred to by the same functions equally often, in the order in which they are referred to
+// 4. ... referred to by the same functions just before the same strings and functions (`_rs.24` of a rate-limited
+//    message, of which smb3_receive_transform has nine, all alike)
+// 5. ... referred to by the same functions equally often, in the order in which they are referred to
 //
 // Strings and nameless constants need no correlation: their content is their identity.
 
@@ -17,8 +19,17 @@ struct Correlation {
 
     private let pre: ObjectSpans
     private let post: ObjectSpans
-    private let preUses: [Int: [(Int, String)]]
-    private let postUses: [Int: [(Int, String)]]
+    private let preUses: [Int: [Use]]
+    private let postUses: [Int: [Use]]
+
+    /// A reference to a span.
+    private struct Use {
+        /// In the order of the object.
+        var position: Int
+        var user: Int
+        /// Index into the relocations of the user's section.
+        var relocation: Int
+    }
 
     init(pre: ObjectSpans, post: ObjectSpans) {
         self.pre = pre
@@ -74,6 +85,7 @@ struct Correlation {
         take(match({ users($0, $1) + "|" + contentSignature($0, $1) }, inOrder: false))
         take(match(users, inOrder: false))
         take(match(contentSignature, inOrder: false))
+        take(match({ surroundings($0, $1) }, inOrder: false))
         take(match(users, inOrder: true))
         if !pres.isEmpty && !posts.isEmpty { ambiguous.append(key) }
     }
@@ -81,13 +93,23 @@ struct Correlation {
     /// Order of the first use.
     private func uses(_ object: ObjectSpans) -> (Int, Int) -> Bool {
         let order = object === pre ? preUses : postUses
-        return { (order[$0]?.first ?? (Int.max, "")).0 < (order[$1]?.first ?? (Int.max, "")).0 }
+        return { (order[$0]?.first?.position ?? Int.max) < (order[$1]?.first?.position ?? Int.max) }
     }
 
     /// The canonical names of the spans that refer to a span.
     private func users(_ object: ObjectSpans, _ index: Int) -> String {
         let order = object === pre ? preUses : postUses
-        return Set((order[index] ?? []).map(\.1)).sorted().joined(separator: ",")
+        return Set((order[index] ?? []).map { canonicalName(object.spans[$0.user].name) }).sorted().joined(separator: ",")
+    }
+
+    /// The users, and what the first of them refers to next.
+    private func surroundings(_ object: ObjectSpans, _ index: Int) -> String {
+        guard let use = (object === pre ? preUses : postUses)[index]?.first else { return "" }
+        let user = object.spans[use.user]
+        let following = object.object.sections[user.section].relocations.dropFirst(use.relocation + 1).prefix(6)
+        return following.filter { $0.offset < user.range.upperBound }.reduce(users(object, index)) {
+            $0 + "|" + describe(object.target(of: $1, in: user.section), object)
+        }
     }
 
     private func contentSignature(_ object: ObjectSpans, _ index: Int) -> String {
@@ -95,28 +117,40 @@ struct Correlation {
         var text = "\(span.range.count) " + hex(object.bytes(of: span))
         for relocation in object.relocations(of: span) {
             text += " \(relocation.offset - span.range.lowerBound):"
-            switch object.target(of: relocation, in: span.section) {
-            case .external(let name): text += name
-            case .span(let other, let offset): text += canonicalName(object.spans[other].name) + "+\(offset)"
-            case .content(let section, let offset): text += hex(object.content(section: section, offset: offset))
-            case .absolute(let value): text += "\(value)"
-            }
+            text += describe(object.target(of: relocation, in: span.section), object)
         }
         return text
     }
 
-    /// For each span: position and canonical name of each reference to it, in the order of the object.
-    private static func uses(_ object: ObjectSpans) -> [Int: [(Int, String)]] {
-        var result: [Int: [(Int, String)]] = [:]
+    private func describe(_ target: Target, _ object: ObjectSpans) -> String {
+        switch target {
+        case .external(let name): name
+        case .span(let other, let offset): canonicalName(object.spans[other].name) + "+\(offset)"
+        case .content(let section, let offset): hex(object.content(section: section, offset: offset))
+        case .absolute(let value): "\(value)"
+        }
+    }
+
+    /// The references to each span, in the order of the object.
+    private static func uses(_ object: ObjectSpans) -> [Int: [Use]] {
+        var result: [Int: [Use]] = [:]
         var position = 0
-        for span in object.spans where !span.names.isEmpty {
-            for relocation in object.relocations(of: span) {
+        for (user, span) in object.spans.enumerated() where !span.names.isEmpty {
+            let relocations = object.relocations(of: span)
+            for index in relocations.indices {
                 position += 1
-                if case .span(let target, _) = object.target(of: relocation, in: span.section) {
-                    result[target, default: []].append((position, canonicalName(span.name)))
+                if case .span(let target, _) = object.target(of: relocations[index], in: span.section) {
+                    result[target, default: []].append(Use(position: position, user: user, relocation: index))
                 }
             }
         }
         return result
+    }
+
+    /// Whether a group holds only what keeps no state that matters: what was printed once already, rate limits,
+    /// descriptors of debug messages, lock classes. A new copy of such an object is harmless.
+    static func isHarmless(_ key: String) -> Bool {
+        let names = ["_rs", "__already_done", "__print_once", "__warned", "___done", "__key", "__UNIQUE_ID_ddebug", "descriptor"]
+        return names.contains { key == "d " + $0 + ".#" || key == "d " + $0 + "#" || key == "d " + $0 }
     }
 }

@@ -98,7 +98,9 @@ struct DataReview {
     private mutating func reviewRemoved() {
         for (index, span) in pre.spans.enumerated()
         where !span.names.isEmpty && comparison.correlation.postOfPre[index] == nil && span.role == .data {
-            guard pre.object.sections[span.section].isWritable, !span.name.hasPrefix("__UNIQUE_ID_") else { continue }
+            guard pre.object.sections[span.section].isWritable, !span.name.hasPrefix("__UNIQUE_ID_"),
+                !Correlation.isHarmless("d " + canonicalName(span.name))
+            else { continue }
             add(
                 "data-removed", .note, span.name, "the variable '\(span.name)' is gone",
                 "the running kernel keeps it; make sure that no new variable stands for its state")

@@ -225,16 +225,17 @@ struct Shipper {
         let span = post.spans[index]
         relocation.addend = addend
         if let place = places[index], isBoundInside(index, addend, relocation, chunk) {
-            if span.names.isEmpty {
+            // As the assembler does it, what is not visible outside is referred to by section: objtool accepts no other
+            // form in most tables, and takes a jump to a function's symbol for a sibling call.
+            let isByName = span.isFunction ? span.isGlobal && isEntry(addend, relocation) : !span.names.isEmpty
+            if !isByName || isTable(chunk.source) {
                 relocation.symbol = sectionSymbols[place.section]!
                 relocation.addend += Int64(place.offset)
             } else {
                 relocation.symbol = namedSymbols[span.name]!
             }
             let isBranch = chunk.isCode && span.isFunction
-            if !isBranch && !(post.roles[chunk.source] == .codeTable || post.roles[chunk.source] == .objtoolTable) {
-                shipment.keepsAddresses = true
-            }
+            if !isBranch && !isTable(chunk.source) { shipment.keepsAddresses = true }
             return
         }
         if span.role == .initCode || span.role == .initData || (span.role == .exitCode) {
@@ -249,19 +250,26 @@ struct Shipper {
         relocation.symbol = reference(span.name, span: index)
     }
 
+    private func isTable(_ section: Int) -> Bool {
+        post.roles[section] == .codeTable || post.roles[section] == .objtoolTable
+    }
+
     /// Inside: what is new, table entries' references to their own code, and jumps between the parts of one function.
     private func isBoundInside(_ index: Int, _ addend: Int64, _ relocation: Relocation, _ chunk: Chunk) -> Bool {
         let span = post.spans[index]
         guard span.isFunction, correlation.preOfPost[index] != nil else { return true }
-        let role = post.roles[chunk.source]
-        if role == .codeTable || role == .objtoolTable || role == .replacementCode { return true }
+        if isTable(chunk.source) { return true }
+        if post.roles[chunk.source] == .replacementCode { return !isEntry(addend, relocation) }
         guard chunk.isCode, let from = post.span(at: chunk.range.lowerBound, section: chunk.source) else { return false }
         guard Comparison.family(post.spans[from].name) == Comparison.family(span.name) else { return false }
-        // Recursion goes through the original entry; anything else in the same function stays inside. The addend of a
-        // PC-relative field is 4 less than its target's offset.
-        let isPCRelative = relocation.type == 2 || relocation.type == 4
-        let isEntry = addend + (isPCRelative ? 4 : 0) == 0
-        return !isEntry || Comparison.isPart(span.name)
+        // Recursion goes through the original entry; anything else in the same function stays inside.
+        return !isEntry(addend, relocation) || Comparison.isPart(span.name)
+    }
+
+    /// Whether a reference leads to a function's first byte: the addend of a PC-relative field in code is 4 less than
+    /// its target's offset.
+    private func isEntry(_ addend: Int64, _ relocation: Relocation) -> Bool {
+        addend + (relocation.type == 2 || relocation.type == 4 ? 4 : 0) == 0
     }
 
     private mutating func reference(_ name: String, span: Int?) -> Int {

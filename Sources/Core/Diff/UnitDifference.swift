@@ -36,8 +36,6 @@ public struct UnitDifference: Sendable {
         public var reason: String
         /// The function whose other part this is (`.cold`).
         public var partOf: String?
-        /// Index into the symbols of the shipped object.
-        var newSymbol: Int
     }
 
     public var isEmpty: Bool { functions.isEmpty }
@@ -58,7 +56,7 @@ public struct UnitDifference: Sendable {
         let types = try TypeLayouts.compare(
             pre: TypeLayouts.read(path: prePath), post: TypeLayouts.read(path: postPath), file: path)
         findings += types
-        for name in comparison.correlation.ambiguous {
+        for name in comparison.correlation.ambiguous where !Correlation.isHarmless(name) {
             findings.append(
                 Finding(
                     "ambiguous", .error, file: path, symbol: String(name.dropFirst(2)),
@@ -71,9 +69,11 @@ public struct UnitDifference: Sendable {
                 post: post, correlation: comparison.correlation, changes: changes,
                 changedConstants: reviewer.changedConstants)
         }
+        let functions = functions(changes, comparison, shipment)
+        findings += try RedirectReview.findings(preObject, functions: functions, path: path, tables: tables)
         return UnitDifference(
             path: path, module: module, preObject: preObject, preObjectBytes: preBytes,
-            functions: functions(changes, comparison, shipment), findings: findings, shipment: shipment,
+            functions: functions, findings: findings, shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre))
     }
 
@@ -92,17 +92,14 @@ public struct UnitDifference: Sendable {
     private static func functions(
         _ changes: [FunctionChange], _ comparison: Comparison, _ shipment: Shipment?
     ) -> [ChangedFunction] {
-        guard let shipment else { return [] }
-        let newSymbols = Dictionary(shipment.replaced.map { ($0.post, $0.symbol) }) { first, _ in first }
+        guard shipment != nil else { return [] }
         return changes.map { change in
             let name = comparison.post.spans[change.post].name
             let pre = change.pre.map { comparison.pre.spans[$0] }
-            let symbol = newSymbols[change.post] ?? shipment.object.symbols.firstIndex { $0.name == name && !$0.isUndefined } ?? 0
             return ChangedFunction(
                 name: name, preName: pre?.name, preSymbol: pre?.symbol,
                 preSize: pre.map { size($0, comparison.pre) } ?? 0,
-                reason: describe(change.reason), partOf: Comparison.isPart(name) ? Comparison.family(name) : nil,
-                newSymbol: symbol)
+                reason: describe(change.reason), partOf: Comparison.isPart(name) ? Comparison.family(name) : nil)
         }
     }
 

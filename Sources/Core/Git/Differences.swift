@@ -68,7 +68,7 @@ extension Repository {
                 var hunk: UnsafePointer<git_diff_hunk>?
                 try check(git_patch_get_hunk(&hunk, nil, patch, index), "cannot compare two files")
                 guard let hunk = hunk?.pointee else { throw Failure("cannot compare two files") }
-                // Of an empty stretch git names the line behind which it stands.
+                // Of an empty stretch git names the line behind which it would stand.
                 return Hunk(
                     preStart: Int(hunk.old_start) + (hunk.old_lines == 0 ? 1 : 0), preCount: Int(hunk.old_lines),
                     postStart: Int(hunk.new_start) + (hunk.new_lines == 0 ? 1 : 0), postCount: Int(hunk.new_lines))

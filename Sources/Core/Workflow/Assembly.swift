@@ -42,13 +42,12 @@ struct Assembler {
             assembly.isResident = assembly.isResident || shipment.keepsAddresses
             if let module = difference.module, !assembly.modules.contains(module) { assembly.modules.append(module) }
             let path = "\(workFolder)/ship.\(position).o"
-            var shipped = shipment.object
             let first = assembly.replacements.count
             addReplacements(difference, unit: assembly.units.count - 1, to: &assembly)
-            newSizes += nameReplaced(&shipped, difference, first: first, assembly.replacements, &names)
-            try Files.write(ELFWriter.write(shipped), to: path)
+            try Files.write(ELFWriter.write(shipment.object), to: path)
             try await builder.runObjtool(path, like: objtool[position])
             var finished = try ObjectFile(path: path)
+            newSizes += try nameReplaced(&finished, difference, first: first, assembly.replacements, &names)
             rename(&finished, difference, unit: assembly.units.count - 1, newGlobals, &assembly)
             try Files.write(ELFWriter.write(finished), to: path)
             objects.append(path)
@@ -76,20 +75,23 @@ struct Assembler {
         }
     }
 
-    /// Gives the new code of each replaced function a global name that the tables can refer to.
+    /// Gives the new code of each replaced function a global name that the tables can refer to. objtool has found
+    /// `f` for `f.cold` by its name before, and has given symbols other numbers.
     /// Returns the sizes of the new functions in the order of the replacements.
     private func nameReplaced(
         _ object: inout ObjectFile, _ difference: UnitDifference, first: Int, _ replacements: [Manifest.Replacement],
         _ names: inout [String: String]
-    ) -> [Int] {
+    ) throws -> [Int] {
         var sizes: [Int] = []
         var position = first
         for function in difference.functions where function.partOf == nil && function.preSymbol != nil {
             let unique = Self.replacedPrefix + "\(position)"
-            names[unique] = object.symbols[function.newSymbol].name
-            object.symbols[function.newSymbol].name = unique
-            object.symbols[function.newSymbol].binding = SymbolBinding.global
-            sizes.append(Int(object.symbols[function.newSymbol].size))
+            guard let symbol = object.symbols.firstIndex(where: { $0.name == function.name && $0.isDefinedInSection && $0.isFunction })
+            else { throw Failure("objtool has dropped the symbol '\(function.name)' of '\(difference.path)'") }
+            names[unique] = function.name
+            object.symbols[symbol].name = unique
+            object.symbols[symbol].binding = SymbolBinding.global
+            sizes.append(Int(object.symbols[symbol].size))
             position += 1
         }
         return sizes + [Int](repeating: 0, count: replacements.count - position)

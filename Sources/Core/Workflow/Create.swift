@@ -235,17 +235,21 @@ struct CreateJob {
         let assembler = Assembler(
             builder: builder, isExported: exports.isExported, exportingModule: exports.module, workFolder: workspace.root + "/work")
         let assembly = try await assembler.assemble(differences, objtool: kept.map { pairs[$0].unit.command.objtool })
-        let manifest = makeManifest(assembly, parts, findings)
         var files: [String: [UInt8]] = [
             Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
             Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
-            Update.Path.findings: Array(findings.map { $0.json.text + "\n" }.joined().utf8),
+            Update.Path.findings: [],
         ]
         for (unit, difference) in zip(assembly.units, differences) { files[unit.object] = difference.preObjectBytes }
-        let update = Update(manifest: manifest, files: files)
-        let proof = try await EarlyProof(kernel: kernel, imported: assembly.imported).run(update, progress: creator.progress)
+        let draft = Update(manifest: makeManifest(assembly, parts, findings), files: files)
+        let proof = try await EarlyProof(kernel: kernel, imported: assembly.imported)
+            .run(draft, differences, progress: creator.progress)
+        let all = findings + (proof?.findings ?? [])
+        try refuse(all)
+        files[Update.Path.findings] = Array(all.map { $0.json.text + "\n" }.joined().utf8)
+        let update = Update(manifest: makeManifest(assembly, parts, all), files: files)
         let stored = try await UpdateStore(repository).store(update)
-        return CreateOutcome(stored: stored, manifest: update.manifest, findings: findings, existed: false, proof: proof)
+        return CreateOutcome(stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof)
     }
 
     private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding]) -> Manifest {

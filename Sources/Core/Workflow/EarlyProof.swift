@@ -1,13 +1,16 @@
-// Proving an update against the kernel's image before it is stored: a wrong config, compiler or source is found on the
-// developer's machine, not on the administrator's.
+// Proving an update against the kernel's image and module files before it is stored: a wrong config, compiler or
+// source is found on the developer's machine, not on the administrator's. The addresses that matching learns on the way
+// answer some questions that the code alone does not.
 
 /// What was proven.
 public struct Proof: Sendable {
-    /// Functions whose bytes are those of the image.
+    /// Functions whose bytes are those of the image or of a module's file.
     public var functions: Int
     public var bytes: Int
-    /// Units that belong to modules, which are proven when the update is applied.
+    /// Units of modules whose file is not at hand; they are proven when the update is applied.
     public var unproven: [String]
+    /// Reasons why ksplice.ko would refuse the update, as far as they follow from addresses.
+    public var findings: [Finding]
 }
 
 struct EarlyProof {
@@ -15,31 +18,101 @@ struct EarlyProof {
     /// Symbols that the update leaves to the kernel's module loader.
     let imported: Set<String>
 
-    /// Nil where the image is not at hand.
-    func run(_ update: Update, progress: (String) -> Void) async throws -> Proof? {
+    /// Nil where the image is not at hand. `differences` are those of the update's units, in their order.
+    func run(_ update: Update, _ differences: [UnitDifference], progress: (String) -> Void) async throws -> Proof? {
         guard let path = kernel.imagePath else { return nil }
         progress("proving the update against the kernel's image")
-        let memory = ImageMemory(try KernelImage(vmlinuxAt: path))
+        let image = ImageMemory(try KernelImage(vmlinuxAt: path))
         let plan = try MatchPlan(update)
-        let inImage = plan.units.indices.filter { plan.units[$0].module == nil }
-        let unproven = plan.units.filter { $0.module != nil }.map(\.path)
-        guard !inImage.isEmpty else { return Proof(functions: 0, bytes: 0, unproven: unproven) }
+        let modules = try await layOut(Set(plan.units.compactMap(\.module)), image)
+        let proven = plan.units.indices.filter { index in plan.units[index].module.map { modules.names.contains($0) } ?? true }
+        let unproven = plan.units.filter { unit in unit.module.map { !modules.names.contains($0) } ?? false }.map(\.path)
+        guard !proven.isEmpty else { return Proof(functions: 0, bytes: 0, unproven: unproven, findings: []) }
+        let symbols = modules.names.isEmpty ? kernel.symbols : KernelSymbols(kernel.symbols.all + modules.memory.symbols)
         var matcher = try Matcher(
-            units: inImage.map { plan.units[$0] }, tables: update.manifest.tables, memory: memory, symbols: kernel.symbols,
+            units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: modules.memory, symbols: symbols,
             isImage: true)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the kernel's image")
-        try checkReferences(update.manifest, result, inImage)
-        return Proof(functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven)
+        try checkReferences(update.manifest, result, proven)
+        var findings: [Finding] = []
+        for (position, index) in proven.enumerated() {
+            let view = ProvenUnit(difference: differences[index], result: result, unit: position)
+            findings += view.splitRedirects() + (try view.readOnlyKeys(kernel.symbols))
+        }
+        return Proof(
+            functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven, findings: findings)
     }
 
-    /// Every symbol that applying will look for must be there, and jump labels with keys that become read-only after
-    /// boot cannot be registered for new code.
-    private func checkReferences(_ manifest: Manifest, _ result: MatchResult, _ inImage: [Int]) throws {
-        for reference in manifest.references {
-            guard let unit = inImage.firstIndex(of: reference.unit) else { continue }
+    private func layOut(_ wanted: Set<String>, _ image: ImageMemory) async throws -> (memory: ModuleImageMemory, names: Set<String>) {
+        let memory = ModuleImageMemory(image: image, kernel: kernel.symbols)
+        var names: Set<String> = []
+        guard let folder = kernel.modulesPath, !wanted.isEmpty else { return (memory, names) }
+        let files = try ModuleFiles(folder: folder)
+        for module in wanted.sorted() {
+            guard let path = files.path(module) else { continue }
+            try memory.add(ObjectFile(await ModuleFile.read(path), name: path.lastPathComponent), module: module)
+            names.insert(module)
+        }
+        return (memory, names)
+    }
+
+    /// Every symbol that applying will look for must be there, in the kernel or among the exports of a module.
+    private func checkReferences(_ manifest: Manifest, _ result: MatchResult, _ proven: [Int]) throws {
+        let exported = Set(kernel.exports.lazy.filter { $0.object != "vmlinux" }.map(\.name))
+        for reference in manifest.references where !exported.contains(reference.name) {
+            guard let unit = proven.firstIndex(of: reference.unit) else { continue }
             if let symbol = reference.preSymbol, result.values[unit][symbol] != nil { continue }
             _ = try result.resolve(reference.name, unit: unit)
+        }
+    }
+}
+
+/// One unit of an update with the addresses that matching learned for it.
+private struct ProvenUnit {
+    let difference: UnitDifference
+    let result: MatchResult
+    let unit: Int
+
+    /// The five bytes of a redirect are one store only within a cache line. Where modules will lie is not known.
+    func splitRedirects() -> [Finding] {
+        guard difference.module == nil else { return [] }
+        return difference.functions.compactMap { function in
+            guard function.partOf == nil, let symbol = function.preSymbol,
+                let found = result.function(unit: unit, symbolIndex: symbol),
+                (found.address &+ UInt64(found.entrySite)) % 64 > 64 - 5
+            else { return nil }
+            return RedirectReview.noRoom(
+                difference.path, function.name, "the place of the redirect in '\(function.name)' crosses a cache line")
+        }
+    }
+
+    /// The module loader links each jump label of new code into its key, which it cannot where the key has become
+    /// read-only (kernel/jump_label.c: jump_label_add_module of Linux 6.1).
+    func readOnlyKeys(_ symbols: KernelSymbols) throws -> [Finding] {
+        guard let shipped = difference.shipment?.object,
+            let start = symbols.unique("__start_ro_after_init"), let end = symbols.unique("__end_ro_after_init")
+        else { return [] }
+        return RedirectReview.jumpKeys(of: shipped).compactMap { name in
+            let pre = difference.preSymbols[name]
+            let address: UInt64?
+            if let pre, let value = result.values[unit][pre] {
+                address = value
+            } else {
+                let listed = Set(symbols.named(name, in: difference.module).map(\.address))
+                address = listed.count == 1 ? listed.first : nil
+            }
+            let isInImage = address.map { $0 >= start && $0 < end } ?? false
+            let isInModule = pre.map { index in
+                let section = difference.preObject.symbols[index].section
+                return difference.preObject.sections.indices.contains(section)
+                    && difference.preObject.sections[section].name.hasPrefix(".data..ro_after_init")
+            } ?? false
+            guard isInImage || isInModule else { return nil }
+            return Finding(
+                "readonly-jump-key", .error, file: difference.path, symbol: name,
+                "new code uses the static key '\(name)', which is read-only after boot",
+                advice: "this kernel cannot register jump labels of new code with such a key; change a function that does not test it")
         }
     }
 }

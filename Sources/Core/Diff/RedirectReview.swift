@@ -1,0 +1,68 @@
+// Where a redirect cannot stand. ksplice.ko refuses these functions when an update is applied (kernel/check.c); what
+// the object alone tells is said when the update is made.
+
+enum RedirectReview {
+    /// Bytes of `jmp rel32`.
+    static let jumpSize = 5
+
+    /// Findings for the replaced functions of one unit.
+    static func findings(
+        _ object: ObjectFile, functions: [UnitDifference.ChangedFunction], path: String, tables: [String: Int]
+    ) throws -> [Finding] {
+        guard functions.contains(where: { $0.preSymbol != nil }) else { return [] }
+        let sites = try PatchSites(of: object, tables: tables)
+        return functions.compactMap { function in
+            guard function.partOf == nil, let index = function.preSymbol else { return nil }
+            let symbol = object.symbols[index]
+            guard symbol.isDefinedInSection else { return nil }
+            let section = object.sections[symbol.section].name
+            if [".entry.text", ".noinstr.text", ".head.text"].contains(where: { section == $0 || section.hasPrefix($0 + ".") }) {
+                return Finding(
+                    "entry-code", .error, file: path, symbol: function.name,
+                    "'\(function.name)' is code that runs while the kernel is entered (section \(section))",
+                    advice: "it may run before the kernel can reach the code of modules; change its callers instead")
+            }
+            let start = Int(truncatingIfNeeded: symbol.value)
+            let site = entrySite(sites.sites(in: start..<start + 16, of: symbol.section), start)
+            if site - start + jumpSize > function.preSize {
+                return noRoom(path, function.name, "'\(function.name)' has only \(function.preSize) bytes")
+            }
+            let taken = sites.sites(in: max(0, site - 16)..<site + jumpSize, of: symbol.section).first {
+                $0.changesAtRunTime && $0.range.overlaps(site..<site + jumpSize)
+            }
+            return taken.map { noRoom(path, function.name, "the kernel rewrites the beginning of '\(function.name)' itself (\($0.title))") }
+        }
+    }
+
+    /// Behind `endbr64` and the fentry site.
+    private static func entrySite(_ sites: ArraySlice<PatchSite>, _ start: Int) -> Int {
+        var offset = start
+        for site in sites where site.offset == offset {
+            switch site.kind {
+            case .endbr, .fentry: offset += site.length
+            default: return offset
+            }
+        }
+        return offset
+    }
+
+    static func noRoom(_ path: String, _ name: String, _ message: String) -> Finding {
+        Finding(
+            "no-room", .error, file: path, symbol: name, message + ": there is no room for a redirect",
+            advice: "make the change in its callers, or in a function that it calls")
+    }
+
+    /// Names of the existing static keys that the jump labels of a shipped object belong to: the third field of
+    /// `struct jump_entry` (include/linux/jump_label.h: s32 code, s32 target, long key).
+    static func jumpKeys(of object: ObjectFile) -> [String] {
+        var names: Set<String> = []
+        for section in object.sections where section.name == "__jump_table" {
+            for relocation in section.relocations where relocation.offset % 16 == 8 {
+                guard object.symbols.indices.contains(relocation.symbol) else { continue }
+                let symbol = object.symbols[relocation.symbol]
+                if symbol.isUndefined { names.insert(symbol.name) }
+            }
+        }
+        return names.sorted()
+    }
+}
