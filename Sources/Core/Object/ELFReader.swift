@@ -128,14 +128,14 @@ private struct ELFReader {
                 var raw = GElf_Rela()
                 guard gelf_getrela(data, Int32(index), &raw) != nil else { throw malformed(name, libelfError()) }
                 relocation = Relocation(
-                    offset: Int(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
+                    offset: Int(truncatingIfNeeded: raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
                     addend: raw.r_addend)
             } else {
                 var raw = GElf_Rel()
                 guard gelf_getrel(data, Int32(index), &raw) != nil else { throw malformed(name, libelfError()) }
-                let field = object.sections[target].contents.load(Int32.self, at: Int(raw.r_offset)) ?? 0
+                let field = object.sections[target].contents.load(Int32.self, at: Int(truncatingIfNeeded: raw.r_offset)) ?? 0
                 relocation = Relocation(
-                    offset: Int(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
+                    offset: Int(truncatingIfNeeded: raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
                     addend: Int64(field))
             }
             guard relocation.offset >= 0, relocation.offset < object.sections[target].size,
