@@ -234,7 +234,9 @@ struct Shipper {
             } else {
                 relocation.symbol = namedSymbols[span.name]!
             }
-            let isBranch = chunk.isCode && span.isFunction
+            let isBranch =
+                chunk.isCode && span.isFunction
+                && X86Branch.isTarget(of: relocation, in: out.sections[chunk.section].contents)
             if !isBranch && !isTable(chunk.source) { shipment.keepsAddresses = true }
             return
         }
