@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One attempt to apply or undo an update: references, locks, checks, the pause, and what comes after it.
+ * One attempt to apply or undo an update: a reference, locks, checks, the pause, and what comes after it.
  *
  * Lock order: ksplice_mutex, kprobe_mutex, cpus_read_lock(), jump_label_lock(), text_mutex; then the machine is
  * stopped. kprobe_mutex, because a kprobe copies the instruction under text_mutex, drops it, and arms itself later;
@@ -179,12 +179,7 @@ static enum ksplice_cause apply(struct ksplice_record *record)
 		return cause;
 	if (!record->pinned && !try_module_get(record->update->owner))
 		return KSPLICE_MODULE;
-	cause = ksplice_get_modules(record);
-	if (!cause) {
-		cause = attempt(record, false);
-		if (cause)
-			ksplice_put_modules(record);
-	}
+	cause = attempt(record, false);
 	if (cause) {
 		if (!record->pinned)
 			module_put(record->update->owner);
@@ -205,7 +200,6 @@ static enum ksplice_cause undo(struct ksplice_record *record)
 	if (cause)
 		return cause;
 	WRITE_ONCE(record->state, KSPLICE_UNDONE);
-	ksplice_put_modules(record);
 	if (!(record->update->table->flags & KSPLICE_UPDATE_RESIDENT)) {
 #ifdef CONFIG_TASKS_RCU
 		/* A task may be preempted in a tracer's trampoline, on its way into the new code. */

@@ -242,18 +242,24 @@ enum ksplice_cause ksplice_check_apply(struct ksplice_record *record)
 	return ksplice_bytes_expected(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }
 
-/* Probes in the new code count too: their out-of-line slots are ways back into it. */
+/*
+ * Old bodies: a kprobe that came after the redirect was placed behind it as if the jump were an instruction of the
+ * function; what undo puts back may have its boundaries elsewhere, and the breakpoint would stand in the middle of one.
+ * New code, all of it: the out-of-line slots of its probes are ways back into memory that is about to go.
+ */
 enum ksplice_cause ksplice_check_undo(struct ksplice_record *record)
 {
 	const struct ksplice_update *update = record->update;
+	unsigned long first, end;
 	unsigned int i;
 
+	ksplice_module_text(update->owner, &first, &end);
+	if (has_kprobe(first, end))
+		return KSPLICE_KPROBE;
 	for (i = 0; i < update->table->function_count; i++) {
 		const struct ksplice_function *f = &update->functions[i];
-		unsigned long site = record->sites[i].address;
 
-		if (has_kprobe(site, site + KSPLICE_JUMP_SIZE) ||
-		    has_kprobe(f->new_start, f->new_start + f->new_size))
+		if (has_kprobe(record->sites[i].address, f->old_start + f->old_size))
 			return KSPLICE_KPROBE;
 		ksplice_refresh_saved(&record->sites[i]);
 	}

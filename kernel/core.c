@@ -3,9 +3,10 @@
  * The books of ksplice.ko: which updates there are, what state each is in, and which modules it holds.
  *
  * A record is allocated apart from the update module, because sysfs may keep it alive a little longer than the
- * module's wish to go. References: a registered update holds ksplice.ko; an applied update holds its own module, the
- * modules that it names, and every module whose text it redirects; a resident update, once applied, holds its own
- * module for ever.
+ * module's wish to go. References: a registered update, applied or not, holds ksplice.ko, the modules that it names,
+ * and every module whose text it redirects, because the addresses in it are good only as long as those stay where they
+ * are, and because its jump labels and static calls hang on keys in them. An applied update holds its own module too; a
+ * resident one, once applied, for ever.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -51,10 +52,14 @@ void ksplice_module_text(const struct module *module, unsigned long *first, unsi
 #endif
 }
 
-/* Takes a reference; the caller has disabled preemption, so that the module is still there. */
+/*
+ * Takes a reference; the caller has disabled preemption, so that the module is still there. Only on a live module: a
+ * reference on one that is being loaded does not keep it, it is freed nevertheless when its init function fails.
+ */
 static bool get_module(struct ksplice_record *record, struct module *module)
 {
-	if (!module || record->module_count == record->module_room || !try_module_get(module))
+	if (!module || READ_ONCE(module->state) != MODULE_STATE_LIVE ||
+	    record->module_count == record->module_room || !try_module_get(module))
 		return false;
 	record->modules[record->module_count++] = module;
 	return true;
@@ -70,47 +75,47 @@ static bool get_named_module(struct ksplice_record *record, const char *name)
 	return ok;
 }
 
-/* Whether @address is text at all is for check.c to say. */
 static bool get_module_of(struct ksplice_record *record, unsigned long address)
 {
-	struct module *module;
 	bool ok;
 
 	if (core_kernel_text(address))
 		return true;
 	preempt_disable();
-	module = __module_text_address(address);
-	ok = !module || get_module(record, module);
+	ok = get_module(record, __module_text_address(address));
 	preempt_enable();
 	return ok;
 }
 
+static void put_modules(struct ksplice_record *record)
+{
+	while (record->module_count)
+		module_put(record->modules[--record->module_count]);
+}
+
 /* All or none. */
-enum ksplice_cause ksplice_get_modules(struct ksplice_record *record)
+static int get_modules(struct ksplice_record *record)
 {
 	const struct ksplice_update *update = record->update;
 	const char *name;
 	unsigned int i;
 
-	for (name = update->modules; *name; name += strlen(name) + 1)
-		if (!get_named_module(record, name))
-			goto fail;
+	for (name = update->modules; *name; name += strlen(name) + 1) {
+		if (get_named_module(record, name))
+			continue;
+		pr_err("%.12s: module %s is not there, or on its way in or out\n", record->id, name);
+		goto fail;
+	}
 	for (i = 0; i < update->table->function_count; i++)
 		if (!get_module_of(record, update->functions[i].old_start))
 			goto fail;
 	for (i = 0; i < update->table->part_count; i++)
 		if (!get_module_of(record, update->parts[i].old_start))
 			goto fail;
-	return KSPLICE_NONE;
+	return 0;
 fail:
-	ksplice_put_modules(record);
-	return KSPLICE_MODULE;
-}
-
-void ksplice_put_modules(struct ksplice_record *record)
-{
-	while (record->module_count)
-		module_put(record->modules[--record->module_count]);
+	put_modules(record);
+	return -ENODEV;
 }
 
 /* Do @size bytes at @address belong to the update module? */
@@ -203,6 +208,7 @@ static int count_modules(const struct ksplice_update *update)
 
 static void free_record(struct ksplice_record *record)
 {
+	put_modules(record);
 	kfree(record->files);
 	kvfree(record->modules);
 	kvfree(record->sites);
@@ -291,8 +297,13 @@ int ksplice_register(struct ksplice_update *update)
 		return -ENODEV;
 	ret = -ENOMEM;
 	record = new_record(update, names);
-	if (record)
-		ret = enter_record(record);
+	if (record) {
+		ret = get_modules(record);
+		if (ret)
+			free_record(record);
+		else
+			ret = enter_record(record);
+	}
 	if (ret) {
 		pr_err("%.12s: cannot be registered (%d)\n", update->table->id, ret);
 		module_put(THIS_MODULE);

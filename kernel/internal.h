@@ -32,7 +32,7 @@ enum ksplice_cause {
 	KSPLICE_CACHE_LINE,	/* a redirect cannot be written at once */
 	KSPLICE_SIZE,		/* a redirect does not fit or does not reach */
 	KSPLICE_ADDRESS,	/* not kernel text, or text we must not touch */
-	KSPLICE_MODULE,		/* a needed module is missing or leaving */
+	KSPLICE_MODULE,		/* the update's own module is leaving */
 	KSPLICE_DEPENDENT,	/* another update stands on this code */
 	KSPLICE_MEMORY,
 	KSPLICE_CAUSES
@@ -86,7 +86,7 @@ struct ksplice_record {
 	unsigned long tasks, words;
 	u64 pause_ns;
 
-	struct module **modules;	/* references held while applied */
+	struct module **modules;	/* references */
 	unsigned int module_count, module_room;
 	struct ksplice_site *sites;	/* one per function */
 	struct ksplice_range *ranges;	/* room for functions and parts */
@@ -114,8 +114,6 @@ extern struct list_head ksplice_records;
 extern const char * const ksplice_cause_words[];
 
 /* core.c */
-enum ksplice_cause ksplice_get_modules(struct ksplice_record *record);
-void ksplice_put_modules(struct ksplice_record *record);
 void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end);
 
 /* apply.c: 0 or a negative error number, with the record's cause set */

@@ -234,10 +234,10 @@ struct Shipper {
             } else {
                 relocation.symbol = namedSymbols[span.name]!
             }
-            // `skb->destructor = f` is code that names a function, too: only a PLT32 field is of a call or a jump. (On
-            // 32-bit x86 a call has a PC32 field, and an address never has.)
-            let isCall = chunk.isCode && span.isFunction && (relocation.type == 4 || relocation.type == 2 && !post.object.is64Bit)
-            if !isCall && !isTable(chunk.source) { shipment.keepsAddresses = true }
+            let isBranch =
+                chunk.isCode && span.isFunction
+                && X86Branch.isTarget(of: relocation, in: out.sections[chunk.section].contents)
+            if !isBranch && !isTable(chunk.source) { shipment.keepsAddresses = true }
             return
         }
         if span.role == .initCode || span.role == .initData || (span.role == .exitCode) {

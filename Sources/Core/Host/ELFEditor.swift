@@ -50,10 +50,10 @@ struct ELFEditor {
             let place = table + index * 64
             let label = strings &+ Int(bytes.load(UInt32.self, at: place) ?? 0)
             let type = bytes.load(UInt32.self, at: place + 4) ?? 0
-            let (offset, size) = (word(index, 24), word(index, 32))
+            // A null section has no content, whatever its header says.
+            let (offset, size) = type == SectionType.null ? (0, 0) : (word(index, 24), word(index, 32))
             guard let text = bytes.string(at: label), offset >= 0, size >= 0, size <= 1 << 30,
-                type == SectionType.noBits || type == SectionType.null
-                    || offset <= bytes.count && size <= bytes.count - offset
+                type == SectionType.noBits || offset <= bytes.count && size <= bytes.count - offset
             else { throw Self.malformed(name, "section \(index) lies outside") }
             headers.append(
                 Header(

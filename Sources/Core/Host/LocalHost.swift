@@ -130,6 +130,9 @@ public enum ModuleLoading {
         case ENOENT:
             return Failure(
                 "\(text): the kernel lacks a symbol that it needs", status: .wrongKernel, hint: log)
+        case ENODEV:
+            return Failure(
+                "\(text): a module that it changes or uses is gone, or on its way in or out", status: .busy, hint: log)
         case EEXIST: return Failure("\(text): it is loaded already", status: .busy)
         case EBUSY:
             return Failure(

@@ -27,19 +27,23 @@ public struct ModuleResolver {
     }
 
     /// Gives undefined symbols their values. `value` returns nil for what is left to the module loader. Fails where
-    /// a relocation could not reach its symbol from module space, is not understood, or its field is not zero.
-    public mutating func resolve(_ value: (String) throws -> UInt64?) throws {
+    /// a relocation could not reach its symbol from module space, is not understood, or its field is not zero, and where
+    /// the kernel would write to `readOnly`: it chains the jump labels and static calls of modules to their keys, and a
+    /// key that is write-protected after boot makes it fault while it holds its locks.
+    public mutating func resolve(readOnly: Range<UInt64> = 0..<0, _ value: (String) throws -> UInt64?) throws {
         let symbols = try editor.symbols()
         var values: [Int: UInt64] = [:]
         for (index, symbol) in symbols.enumerated()
         where symbol.section == SectionIndex.undefined && !symbol.name.isEmpty {
             if let address = try value(symbol.name) { values[index] = address }
         }
-        try check(symbols, values)
+        try check(symbols, values, readOnly)
         for (index, value) in values { editor.makeAbsolute(symbols[index], value: value) }
     }
 
-    private func check(_ symbols: [ELFEditor.RawSymbol], _ values: [Int: UInt64]) throws {
+    private func check(
+        _ symbols: [ELFEditor.RawSymbol], _ values: [Int: UInt64], _ readOnly: Range<UInt64>
+    ) throws {
         for (section, relocation) in try editor.relocations() {
             let header = editor.headers[section]
             guard let kind = X86Relocation.of(relocation.type), symbols.indices.contains(relocation.symbol)
@@ -58,6 +62,12 @@ public struct ModuleResolver {
                 }
             }
             guard let value = values[relocation.symbol] else { continue }
+            if header.name == "__jump_table" || header.name == ".static_call_sites", readOnly.contains(value) {
+                throw Failure(
+                    "new code has a switch (\(header.name)) whose key '\(symbols[relocation.symbol].name)' at \(hex(value)) "
+                        + "is write-protected", status: .cannotBePatched,
+                    hint: "the kernel cannot load such code as a module; a caller of the function may be changed instead")
+            }
             let places = [Self.moduleSpace.lowerBound, Self.moduleSpace.upperBound - 1]
             for place in places
             where kind.fieldValue(symbol: value, addend: relocation.addend, place: place) == nil {
@@ -184,6 +194,15 @@ public struct ExpectedCode: Sendable {
 }
 
 extension ModuleResolver {
+    /// KSPLICE_ABI of kernel/update.h.
+    public static var tableVersion: UInt32 { Layout.abi }
+
+    /// Writes the names of the modules that must stay while the update is loaded (kernel/update.h).
+    public mutating func setModules(_ names: [String]) throws {
+        let section = try editor.section(".ksplice.modules")
+        editor.replaceContents(section, with: names.flatMap { Array($0.utf8) + [0] } + [0])
+    }
+
     /// Sizes and offsets of kernel/update.h.
     private enum Layout {
         static let functionSize = 56

@@ -135,6 +135,13 @@ extension MatchResult {
             return ResolvedSymbol(address: address, module: holder(of: name, at: address, unit: unit))
         }
         if learned.count > 1 { throw ambiguous(name, unit, learned.sorted()) }
+        // What the unit defines is in its own object or nowhere: a like name elsewhere is another thing.
+        if let own = symbolIndex, all.indices.contains(own), all[own].isDefinedInSection {
+            if let found = try one(name, unit, in: units[unit].module) { return found }
+            throw Failure(
+                "'\(name)' of \(units[unit].path) cannot be found: kallsyms does not list it and nothing that matched refers to it",
+                status: .verificationRefused)
+        }
         if let module = units[unit].module, let found = try one(name, unit, in: module) { return found }
         if let found = try one(name, unit, in: nil) { return found }
         let others = self.symbols.named(name)

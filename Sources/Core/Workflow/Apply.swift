@@ -61,11 +61,15 @@ public struct Applier: Sendable {
         switch try await sysfs.state() {
         case "applied":
             throw Failure("update \(update.id.prefix(12)) is applied already", status: .no, hint: "git ksplice status")
-        case .some:
-            // Loaded and inert, from an earlier undo. Its addresses hold as long as it is loaded; ksplice.ko compares
-            // the code again.
+        case "undone" where try await sysfs.number("resident") != 0:
+            // It never goes. Its addresses hold as long as it is loaded, because ksplice.ko holds the modules that they lead
+            // into; and ksplice.ko compares the code again.
             let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
-            return try await finish(update, MatchResult.Statistics(), pause, tries)
+            return await finish(update, MatchResult.Statistics(), pause, tries)
+        case .some:
+            // Inert: an earlier apply was interrupted. It is matched afresh rather than trusted.
+            progress("unloading what an interrupted command has left")
+            try await host.unload(module: Self.moduleName(update.id))
         case nil: break
         }
         let prepared = try await prepare(update)
@@ -75,23 +79,29 @@ public struct Applier: Sendable {
         // ksplice.ko came after the symbols were read; its two functions are looked up now.
         let resolved = try await resolve(module, prepared)
         try await host.load(module: resolved, name: name, parameters: "")
+        let change: (pause: Int, tries: Int)
         do {
-            let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
-            return try await finish(update, prepared.result.statistics, pause, tries)
+            // From now on ksplice.ko holds them.
+            try prepared.checkModules(try await host.modules())
+            change = try await sysfs.enable(timeout: timeout, progress: progress)
         } catch {
             try? await host.unload(module: name)
             throw error
         }
+        return await finish(update, prepared.result.statistics, change.pause, change.tries)
     }
 
-    private func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int) async throws -> ApplyReport {
+    /// The kernel is changed; a journal that cannot be written does not make that a failure.
+    private func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int) async -> ApplyReport {
         let functions = update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)
-        try await host.appendToJournal(
-            JSON.object([
-                ("v", .number(1)), ("event", .string("apply")), ("update", .string(update.id)),
-                ("description", .string(update.manifest.description)), ("commits", .strings(update.manifest.commits)),
-                ("functions", .strings(functions)), ("pause_ns", .number(pause)), ("tries", .number(tries)),
-            ]).text)
+        do {
+            try await host.appendToJournal(
+                JSON.object([
+                    ("v", .number(1)), ("event", .string("apply")), ("update", .string(update.id)),
+                    ("description", .string(update.manifest.description)), ("commits", .strings(update.manifest.commits)),
+                    ("functions", .strings(functions)), ("pause_ns", .number(pause)), ("tries", .number(tries)),
+                ]).text)
+        } catch { progress("the update is applied, but the journal cannot be written: \(error)") }
         return ApplyReport(id: update.id, functions: functions, statistics: statistics, pause: pause, tries: tries)
     }
 
@@ -104,12 +114,13 @@ public struct Applier: Sendable {
         let running = try await host.identity()
         if checksIdentity { try compare(update.manifest.kernel, running) }
         progress("reading the kernel's symbols")
+        let loaded = try await host.modules()
         let symbols = try await host.symbols()
-        let loaded = Set(try await host.modules().map(\.name))
-        for module in update.manifest.modules where !loaded.contains(module) {
+        for module in update.manifest.modules where !loaded.contains(where: { $0.name == module && $0.state == "Live" }) {
             throw Failure(
                 "the update changes the module '\(module)', which is not loaded", status: .no, hint: "modprobe \(module)")
         }
+        try await refuseLivePatched(update)
         progress("matching the code that runs")
         let plan = try MatchPlan(update)
         let memory = try await host.memory(covering: [])
@@ -117,7 +128,25 @@ public struct Applier: Sendable {
             units: plan.units, tables: update.manifest.tables, memory: memory, symbols: symbols, isImage: false)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the running kernel")
-        return try PreparedUpdate(update, result: result, symbols: symbols, memory: memory, running: running)
+        return try PreparedUpdate(
+            update, result: result, symbols: symbols, memory: memory, running: running, loaded: loaded)
+    }
+
+    /// The kernel's own live patching redirects a function at its fentry site, in front of ours: the new code would
+    /// never run, and everything would look right.
+    private func refuseLivePatched(_ update: Update) async throws {
+        let root = "/sys/kernel/livepatch"
+        guard try await host.exists(root) else { return }
+        for replacement in update.manifest.replacements where replacement.partOf == nil {
+            let object = update.manifest.units[replacement.unit].module ?? "vmlinux"
+            for patch in try await host.list(root) where try await host.exists("\(root)/\(patch)/\(object)") {
+                let functions = try await host.list("\(root)/\(patch)/\(object)")
+                guard functions.contains(where: { $0.hasPrefix(replacement.symbol + ",") }) else { continue }
+                throw Failure(
+                    "'\(replacement.symbol)' is patched by the kernel's own live patching ('\(patch)')",
+                    status: .verificationRefused, hint: "remove that live patch first; its code would run instead of the update's")
+            }
+        }
     }
 
     private func compare(_ wanted: KernelIdentity, _ running: KernelIdentity) throws {
@@ -135,7 +164,16 @@ public struct Applier: Sendable {
     // MARK: - Loading
 
     private func loadCore(_ update: Update, _ prepared: PreparedUpdate) async throws {
-        if try await host.exists("/sys/kernel/ksplice/version") { return }
+        let file = "/sys/kernel/ksplice/version"
+        if try await host.exists(file) {
+            let version = String(decoding: try await host.read(file), as: UTF8.self).trimmed
+            guard version == "\(ModuleResolver.tableVersion)" else {
+                throw Failure(
+                    "the loaded ksplice.ko has interface version \(version), this program wants \(ModuleResolver.tableVersion)",
+                    status: .busy, hint: "undo all updates, then rmmod ksplice")
+            }
+            return
+        }
         progress("loading ksplice.ko")
         var module = try ModuleResolver(update.file(Update.Path.kernelModule), name: Update.Path.kernelModule)
         try module.resolve { name in
@@ -156,7 +194,7 @@ public struct Applier: Sendable {
     private func resolve(_ module: ModuleResolver, _ prepared: PreparedUpdate) async throws -> [UInt8] {
         let symbols = try await host.symbols()
         var module = module
-        try module.resolve { name in
+        try module.resolve(readOnly: prepared.readOnly) { name in
             guard name == "ksplice_register" || name == "ksplice_unregister" else {
                 return try prepared.address(of: name)
             }
@@ -184,10 +222,15 @@ struct PreparedUpdate {
     let checksums: [String: UInt32]
     /// In the order of the manifest's replacements.
     let targets: [Target]
+    /// What the kernel has write-protected since it booted.
+    let readOnly: Range<UInt64>
+    /// The modules that addresses of the update lead into, where they were when it was matched.
+    private let modules: [String: UInt64]
     private let addresses: [UInt64]
 
     init(
-        _ update: Update, result: MatchResult, symbols: KernelSymbols, memory: any KernelMemory, running: KernelIdentity
+        _ update: Update, result: MatchResult, symbols: KernelSymbols, memory: any KernelMemory, running: KernelIdentity,
+        loaded: [LoadedModule]
     ) throws {
         self.result = result
         self.symbols = symbols
@@ -201,9 +244,25 @@ struct PreparedUpdate {
             }
             return Target(function: function, isPart: replacement.partOf != nil)
         }
+        var held = Set(update.manifest.modules)
         addresses = try update.manifest.references.map { reference in
             if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] { return value }
-            return try result.resolve(reference.name, unit: reference.unit).address
+            let found = try result.resolve(reference.name, unit: reference.unit, symbolIndex: reference.preSymbol)
+            // For example an earlier update, whose new function this one calls.
+            if let module = found.module { held.insert(module) }
+            return found.address
+        }
+        let places = Dictionary(loaded.map { ($0.name, $0.address) }) { first, _ in first }
+        modules = Dictionary(uniqueKeysWithValues: held.map { ($0, places[$0] ?? 0) })
+        let (start, end) = (symbols.unique("__start_rodata"), symbols.unique("__end_rodata"))
+        readOnly = (start ?? 0)..<max(start ?? 0, end ?? 0)
+    }
+
+    /// Fails where a module that was matched or referred to has gone, or come back elsewhere, since.
+    func checkModules(_ now: [LoadedModule]) throws {
+        for (name, address) in modules where !now.contains(where: { $0.name == name && $0.address == address }) {
+            throw Failure(
+                "the module '\(name)' was unloaded while the update was matched", status: .busy, hint: "try again")
         }
     }
 
@@ -228,6 +287,7 @@ struct PreparedUpdate {
         try module.fillTables(
             functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
             parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, id: update.id)
+        try module.setModules(modules.keys.sorted())
         try module.rename(to: Applier.moduleName(update.id))
         try module.setRelease(running.release)
         return module

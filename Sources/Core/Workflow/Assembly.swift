@@ -107,7 +107,10 @@ struct Assembler {
             let name = object.symbols[index].name
             // A name that this unit defines itself is a reference to the original; only others are left to the loader.
             let isOwn = difference.shipment?.references[name].flatMap { $0 } != nil
-            if !isOwn && newGlobals.contains(name) { continue }
+            if !isOwn && newGlobals.contains(name) {
+                if takesAddress(object, index) { assembly.isResident = true }
+                continue
+            }
             if !isOwn && isExported(name) {
                 assembly.imported.insert(name)
                 continue
@@ -118,6 +121,16 @@ struct Assembler {
             object.symbols[index].name = "ksplice.\(assembly.references.count)"
             object.symbols[index].binding = SymbolBinding.global
             assembly.references.append(.init(name: name, unit: unit, preSymbol: difference.preSymbols[name]))
+        }
+    }
+
+    /// Whether an object refers to a symbol other than by calling it.
+    private func takesAddress(_ object: ObjectFile, _ symbol: Int) -> Bool {
+        object.sections.contains { section in
+            section.isAllocated
+                && section.relocations.contains {
+                    $0.symbol == symbol && !(section.isExecutable && X86Branch.isTarget(of: $0, in: section.contents))
+                }
         }
     }
 

@@ -61,19 +61,36 @@ public struct HostUpdates: Sendable {
 
     /// Gives the old code back.
     public func undo(_ update: LoadedUpdate, progress: (String) -> Void) async throws -> UndoReport {
+        let sysfs = UpdateSysfs(host: host, id: update.id)
+        let isResident = try await sysfs.number("resident") != 0
+        // A resident one can go only if it was never applied.
+        let mayGo = !isResident || update.state == "loaded"
         guard update.state == "applied" else {
+            // What an interrupted command has left is taken away.
+            if mayGo { try await host.unload(module: Applier.moduleName(update.id)) }
             throw Failure("update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
-        let sysfs = UpdateSysfs(host: host, id: update.id)
         let (pause, tries) = try await sysfs.disable(timeout: timeout, progress: progress)
-        let isResident = try await sysfs.number("resident") != 0
-        if !isResident { try await host.unload(module: Applier.moduleName(update.id)) }
-        try await host.appendToJournal(
-            JSON.object([
-                ("v", .number(1)), ("event", .string("undo")), ("update", .string(update.id)), ("pause_ns", .number(pause)),
-                ("tries", .number(tries)),
-            ]).text)
-        return UndoReport(id: update.id, pause: pause, tries: tries, unloaded: !isResident)
+        do {
+            try await host.appendToJournal(
+                JSON.object([
+                    ("v", .number(1)), ("event", .string("undo")), ("update", .string(update.id)), ("pause_ns", .number(pause)),
+                    ("tries", .number(tries)),
+                ]).text)
+        } catch { progress("the update is undone, but the journal cannot be written: \(error)") }
+        return UndoReport(
+            id: update.id, pause: pause, tries: tries, unloaded: mayGo ? try await unload(update, progress) : false)
+    }
+
+    /// Whether the module is gone. It stays where another update, which may itself be inert, refers to it.
+    private func unload(_ update: LoadedUpdate, _ progress: (String) -> Void) async throws -> Bool {
+        do { try await host.unload(module: Applier.moduleName(update.id)) } catch let failure as Failure
+            where failure.status == .busy
+        {
+            progress(failure.message)
+            return false
+        }
+        return true
     }
 
     /// What the journal's lines say of each update.

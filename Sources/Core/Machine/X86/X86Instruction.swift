@@ -103,4 +103,15 @@ public struct X86Branch: Sendable, Equatable {
         guard let value else { return nil }
         displacement = value
     }
+
+    /// Whether a relocation's field is the displacement of a call or jump, and not an operand that takes an address. The
+    /// byte before a PC-relative operand is a ModRM byte of the form `00 reg 101`, which is no opcode of a branch.
+    public static func isTarget(of relocation: Relocation, in code: [UInt8]) -> Bool {
+        let offset = relocation.offset
+        guard relocation.type == X86Relocation.pc32.type || relocation.type == X86Relocation.plt32.type, offset >= 1,
+            offset <= code.count
+        else { return false }
+        if code[offset - 1] == 0xe8 || code[offset - 1] == 0xe9 { return true }
+        return offset >= 2 && code[offset - 1] & 0xf0 == 0x80 && code[offset - 2] == 0x0f
+    }
 }
