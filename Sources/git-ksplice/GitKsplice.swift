@@ -10,7 +10,7 @@ struct GitKsplice: AsyncParsableCommand {
         commandName: "git-ksplice", abstract: "Change a running Linux kernel without a reboot.",
         usage: "git ksplice <command> [<options>]",
         discussion: "See 'git ksplice <command> -h' for the options of a command.",
-        version: "0.1.0",
+        version: programVersion,
         subcommands: [
             Init.self, KernelCommand.self, Create.self, List.self, Show.self, Export.self, Check.self, Apply.self,
             Undo.self, Status.self, Test.self,

@@ -6,6 +6,9 @@
 public struct Manifest: Sendable, Equatable {
     public static let formatVersion = 1
 
+    /// What made the update: the program's version and a digest of the sources of ksplice.ko. Another one may make
+    /// another update of the same change.
+    public var builder: String
     public var kernel: KernelIdentity
     /// The commit that the kernel was built from.
     public var sourceCommit: String
@@ -97,6 +100,7 @@ public struct Manifest: Sendable, Equatable {
     }
 
     public init(kernel: KernelIdentity, sourceCommit: String, preTree: String, postTree: String) {
+        builder = ""
         self.kernel = kernel
         self.sourceCommit = sourceCommit
         self.preTree = preTree
@@ -122,6 +126,7 @@ extension Manifest {
             out += fields[0] + fields.dropFirst().map { " " + encode($0) }.joined() + "\n"
         }
         line("ksplice-update", "\(Self.formatVersion)")
+        line("builder", builder)
         line("arch", kernel.arch)
         line("build-id", kernel.buildID)
         line("release", kernel.release)
@@ -222,6 +227,7 @@ private struct ManifestParser {
             return
         }
         switch fields[0] {
+        case "builder": try need(1); manifest.builder = fields[1]
         case "arch": try need(1); manifest.kernel.arch = fields[1]
         case "build-id": try need(1); manifest.kernel.buildID = fields[1]
         case "release": try need(1); manifest.kernel.release = fields[1]

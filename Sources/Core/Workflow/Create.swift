@@ -10,6 +10,9 @@ public enum ChangeSource: Sendable {
     case patch(name: String, content: [UInt8])
 }
 
+/// The program's version.
+public let programVersion = "0.1.0"
+
 /// Findings of severity error that nobody let through.
 public struct Refusal: Error, Sendable {
     public let findings: [Finding]
@@ -29,6 +32,15 @@ public struct CreateOptions: Sendable {
     public var kernelSources: String
 
     public init(kernelSources: String) { self.kernelSources = kernelSources }
+
+    /// What the manifest records as the maker of an update.
+    func builder() throws -> String {
+        var sources: [UInt8] = []
+        for name in try Files.list(kernelSources) where name.hasSuffix(".c") || name.hasSuffix(".h") {
+            sources += Array(name.utf8) + (try Files.read(kernelSources + "/" + name))
+        }
+        return "\(programVersion)+\(sha256(sources).prefix(12))"
+    }
 }
 
 public struct CreateOutcome: Sendable {
@@ -78,10 +90,11 @@ public struct Creator: Sendable {
         _ kernel: KernelSummary, _ change: Change, _ preTree: String, _ postTree: String
     ) async throws -> CreateOutcome? {
         let store = UpdateStore(repository)
+        let builder = try options.builder()
         for stored in try await store.find(kernel: kernel.identity, preTree: preTree, postTree: postTree) {
             let manifest = try await store.manifest(stored)
             // A kernel without a build-id is told apart by all that is known of it.
-            guard manifest.kernel == kernel.identity, manifest.commits == change.commits,
+            guard manifest.builder == builder, manifest.kernel == kernel.identity, manifest.commits == change.commits,
                 manifest.description == options.description ?? change.description,
                 Set(manifest.forced).isSubset(of: options.force)
             else { continue }
@@ -242,20 +255,21 @@ struct CreateJob {
             Update.Path.findings: [],
         ]
         for (unit, difference) in zip(assembly.units, differences) { files[unit.object] = difference.preObjectBytes }
-        let draft = Update(manifest: makeManifest(assembly, parts, findings), files: files)
+        let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
         let proof = try await EarlyProof(kernel: kernel, imported: assembly.imported)
             .run(draft, differences, progress: creator.progress)
         let all = findings + (proof?.findings ?? [])
         try refuse(all)
         files[Update.Path.findings] = Array(all.map { $0.json.text + "\n" }.joined().utf8)
-        let update = Update(manifest: makeManifest(assembly, parts, all), files: files)
+        let update = try Update(manifest: makeManifest(assembly, parts, all), files: files)
         let stored = try await UpdateStore(repository).store(update)
         return CreateOutcome(stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof)
     }
 
-    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding]) -> Manifest {
+    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding]) throws -> Manifest {
         var manifest = Manifest(
             kernel: kernel.identity, sourceCommit: kernel.sourceCommit, preTree: preTree, postTree: postTree)
+        manifest.builder = try options.builder()
         manifest.commits = change.commits
         manifest.description = options.description ?? change.description
         manifest.isResident = assembly.isResident
