@@ -8,7 +8,9 @@ struct Undo: AsyncParsableCommand {
     @Flag(help: "Undo all updates, the newest first.")
     var all = false
 
-    @Option(help: ArgumentHelp("How long to go on trying while tasks are inside the new functions.", valueName: "seconds"))
+    @Option(
+        help: ArgumentHelp(
+            "How long to go on trying while tasks are inside the new functions.", valueName: "seconds"))
     var timeout = 30.0
 
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")

@@ -6,17 +6,28 @@ enum UpdateSource {
     /// Reads an update named by an archive's path, an identity, a ref or a commit.
     static func load(_ spec: String, kernel: KernelIdentity? = nil) async throws -> Update {
         if spec.hasSuffix(".tar.gz") || (spec.contains("/") && Files.isRegular(spec)) {
-            return try Update(archive: Files.read(spec))
+            return try archive(spec)
         }
         let store: UpdateStore
         do {
             store = UpdateStore(try await Repository())
         } catch let failure as Failure {
-            if Files.isRegular(spec) { return try Update(archive: Files.read(spec)) }
+            if Files.isRegular(spec) { return try archive(spec) }
             throw Failure(
-                failure.message, status: failure.status, hint: "outside of a repository name an archive: git ksplice apply FILE")
+                failure.message, status: failure.status,
+                hint: "outside of a repository name an archive: git ksplice apply FILE")
         }
         return try await store.load(try await store.find(spec, kernel: kernel).ref)
+    }
+
+    /// An update from an archive; a failure names the file.
+    private static func archive(_ path: String) throws -> Update {
+        let bytes = try Files.read(path)
+        do { return try Update(archive: bytes) } catch let failure as Failure {
+            throw Failure(
+                "'\(path)' holds no update that can be trusted: \(failure.message)", status: failure.status,
+                hints: failure.hints + ["export or copy the update again"])
+        }
     }
 
     /// The identity of this machine's kernel, for the choice among several updates of one commit.

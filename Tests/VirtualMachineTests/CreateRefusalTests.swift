@@ -24,7 +24,8 @@ extension VirtualMachineTests {
         private func refused(
             _ change: KernelChange, status: Int32, sourceLocation: SourceLocation = #_sourceLocation
         ) async throws -> String {
-            try await refused(try await Laboratory.shared().commit(change), status: status, sourceLocation: sourceLocation)
+            try await refused(
+                try await Laboratory.shared().commit(change), status: status, sourceLocation: sourceLocation)
         }
 
         @Test func noSuchCommit() async throws {
@@ -38,7 +39,8 @@ extension VirtualMachineTests {
 
         @Test func emptyRange() async throws {
             let base = try await Laboratory.shared().base
-            #expect(try await refused("\(base)..\(base)", status: Status.notFound).contains("holds no commit"))
+            #expect(
+                try await refused("\(base)..\(base)", status: Status.notFound).contains("holds no commit"))
         }
 
         @Test("a change that the kernel's source has already")
@@ -46,7 +48,8 @@ extension VirtualMachineTests {
             let laboratory = try await Laboratory.shared()
             let parent = try await laboratory.commit(.initialValue)
             let commit = try await laboratory.commit(.initialValueTakenBack, on: parent)
-            #expect(try await refused(commit, status: Status.noChange).contains("in the kernel's source already"))
+            #expect(
+                try await refused(commit, status: Status.noChange).contains("in the kernel's source already"))
         }
 
         @Test func conflictWithTheKernelsSource() async throws {
@@ -65,7 +68,9 @@ extension VirtualMachineTests {
         }
 
         @Test func fileThatIsNotBuilt() async throws {
-            #expect(try await refused(.notBuilt, status: Status.noChange).contains("none of the changed files: kernel/kcsan/core.c"))
+            #expect(
+                try await refused(.notBuilt, status: Status.noChange).contains(
+                    "none of the changed files: kernel/kcsan/core.c"))
         }
 
         @Test func compilersWords() async throws {
@@ -93,9 +98,11 @@ extension VirtualMachineTests {
         @Test func otherCompiler() async throws {
             let laboratory = try await Laboratory.shared()
             let kernel = try await register("test-compiler", laboratory) { line in
-                line.hasPrefix("CONFIG_CC_VERSION_TEXT=") ? "CONFIG_CC_VERSION_TEXT=\"gcc-2 (Test 2.95.4) 2.95.4\"" : line
+                line.hasPrefix("CONFIG_CC_VERSION_TEXT=")
+                    ? "CONFIG_CC_VERSION_TEXT=\"gcc-2 (Test 2.95.4) 2.95.4\"" : line
             }
-            let said = try await refused(try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
+            let said = try await refused(
+                try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
             #expect(said.contains("another compiler"))
             #expect(said.contains("gcc-2 (Test 2.95.4) 2.95.4"))
             #expect(said.contains("hint: "))
@@ -106,22 +113,32 @@ extension VirtualMachineTests {
             let laboratory = try await Laboratory.shared()
             // An option whose dependency is off: kconfig switches it off, too.
             let kernel = try await register("test-drift", laboratory) { line in
-                line == "# CONFIG_KCSAN is not set" ? "CONFIG_DEBUG_INFO_NONE=y\nCONFIG_SLUB_TINY=y\nCONFIG_KASAN=y" : line
+                line == "# CONFIG_KCSAN is not set"
+                    ? "CONFIG_DEBUG_INFO_NONE=y\nCONFIG_SLUB_TINY=y\nCONFIG_KASAN=y" : line
             }
-            let said = try await refused(try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
+            let said = try await refused(
+                try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
             #expect(said.contains("config changes in this build environment"), "\(said)")
             _ = try await laboratory.run("kernel", "remove", kernel)
         }
 
         /// Registers a kernel by the real one's config with some lines changed.
-        private func register(_ name: String, _ laboratory: Laboratory, _ change: (String) -> String) async throws -> String {
+        private func register(_ name: String, _ laboratory: Laboratory, _ change: (String) -> String)
+            async throws -> String
+        {
             let config = try await Command(
-                ["sh", "-c", "dpkg-deb --fsys-tarfile \"$0\" | tar -xO --wildcards './boot/config-*'", Material.oldImage]
+                [
+                    "sh", "-c", "dpkg-deb --fsys-tarfile \"$0\" | tar -xO --wildcards './boot/config-*'",
+                    Material.oldImage,
+                ]
             ).check().text
             let folder = "\(laboratory.folder)/\(name)"
             try Files.createDirectory(folder)
-            try Files.write(config.lines.map { change(String($0)) }.joined(separator: "\n") + "\n", to: folder + "/.config")
-            let added = try await laboratory.run("kernel", "add", name, "--source", laboratory.base, "--from", folder)
+            try Files.write(
+                config.lines.map { change(String($0)) }.joined(separator: "\n") + "\n",
+                to: folder + "/.config")
+            let added = try await laboratory.run(
+                "kernel", "add", name, "--source", laboratory.base, "--from", folder)
             #expect(added.status == 0, "\(added.said)")
             return name
         }
@@ -137,7 +154,9 @@ extension VirtualMachineTests {
             case building = "grep -q '^building the update' \"$3\" 2>/dev/null"
         }
 
-        @Test("create that is killed leaves the repository whole, and the next one works", arguments: Moment.allCases)
+        @Test(
+            "create that is killed leaves the repository whole, and the next one works",
+            arguments: Moment.allCases)
         func killed(_ moment: Moment) async throws {
             let laboratory = try await Laboratory.shared()
             // The workspace is there, so that the moments are those of a daily create.
@@ -157,7 +176,10 @@ extension VirtualMachineTests {
             let log = laboratory.folder + "/killed"
             try Files.remove(log)
             let result = try await Command(
-                ["sh", "-c", script, laboratory.program, Laboratory.kernel, commit, log, laboratory.workspace],
+                [
+                    "sh", "-c", script, laboratory.program, Laboratory.kernel, commit, log,
+                    laboratory.workspace,
+                ],
                 directory: laboratory.repository
             ).run()
             let said = try Files.readText(log)

@@ -32,7 +32,9 @@ struct Guest {
 
 extension GuestReport {
     /// What a step printed; an issue is recorded where it ended otherwise than expected.
-    func output(_ step: String, status: Int = 0, sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+    func output(_ step: String, status: Int = 0, sourceLocation: SourceLocation = #_sourceLocation) throws
+        -> String
+    {
         let result = try #require(self.result(step), "no step '\(step)'", sourceLocation: sourceLocation)
         #expect(result.status == status, "\(step): \(result.output)", sourceLocation: sourceLocation)
         return result.output

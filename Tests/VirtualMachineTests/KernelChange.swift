@@ -48,13 +48,15 @@ extension KernelChange {
     /// PR_SET_MM_AUXV leaves the end of the old vector in place. Visible.
     static let auxv = KernelChange("sys: copy the whole auxiliary vector", fixed: "kernel/sys.c")
     /// FIONREAD of a group with file identifiers counts too few bytes. Visible; two functions.
-    static let fanotify = KernelChange("fanotify: true length of events", fixed: "fs/notify/fanotify/fanotify_user.c")
+    static let fanotify = KernelChange(
+        "fanotify: true length of events", fixed: "fs/notify/fanotify/fanotify_user.c")
     /// Three functions; on 64-bit machines nothing is seen of it.
     static let bloom = KernelChange("bpf: bits of large bloom filters", fixed: "kernel/bpf/bloom_filter.c")
     /// In a module: a quantum that is too large is refused. Visible; adds static data.
     static let sfq = KernelChange("sch_sfq: limit the quantum", fixed: "net/sched/sch_sfq.c")
     /// Adds two static functions, one of which is stored in buffers.
-    static let unix = KernelChange("af_unix: release references of buffers that are handed on", fixed: "net/unix/af_unix.c")
+    static let unix = KernelChange(
+        "af_unix: release references of buffers that are handed on", fixed: "net/unix/af_unix.c")
     static let audit = KernelChange("audit: release the tree of a rule", fixed: "kernel/auditfilter.c")
     /// Only white space changes.
     static let blankLines = KernelChange("cpuset: blank lines", fixed: "kernel/cgroup/cpuset.c")
@@ -75,20 +77,26 @@ extension KernelChange {
     static let printk = KernelChange(
         "printk: change what is logged", "kernel/printk/printk.c",
         "\ttrace_console_rcuidle(text, text_len);\n\n\treturn text_len;",
-        "\tif (text_len && text[0] == '@')\n\t\ttext[0] = '#';\n\n\ttrace_console_rcuidle(text, text_len);\n\n\treturn text_len;")
+        "\tif (text_len && text[0] == '@')\n\t\ttext[0] = '#';\n\n\ttrace_console_rcuidle(text, text_len);\n\n\treturn text_len;"
+    )
     /// A function that tasks sleep in.
     static let pause = KernelChange(
         "signal: pause returns at once", "kernel/signal.c",
-        "SYSCALL_DEFINE0(pause)\n{\n", "SYSCALL_DEFINE0(pause)\n{\n\tif (current->pid > 1)\n\t\treturn -EDOM;\n")
+        "SYSCALL_DEFINE0(pause)\n{\n",
+        "SYSCALL_DEFINE0(pause)\n{\n\tif (current->pid > 1)\n\t\treturn -EDOM;\n")
     static let comment = KernelChange(
-        "sys: a comment", "kernel/sys.c", "\n * architectures that now have 32-bit UID/GID but didn't in the past\n",
+        "sys: a comment", "kernel/sys.c",
+        "\n * architectures that now have 32-bit UID/GID but didn't in the past\n",
         "\n * architectures that\n *\n * now have 32-bit UID/GID but didn't in the past\n")
     static let doesNotCompile = KernelChange(
-        "sys: a mistake", "kernel/sys.c", "\t\tset_dumpable(me->mm, arg2);", "\t\tset_dumpable(me->mm, no_such_variable);")
+        "sys: a mistake", "kernel/sys.c", "\t\tset_dumpable(me->mm, arg2);",
+        "\t\tset_dumpable(me->mm, no_such_variable);")
     static let initialValue = KernelChange(
-        "sys: another initial value", "kernel/sys.c", "int overflowuid = DEFAULT_OVERFLOWUID;", "int overflowuid = 4711;")
+        "sys: another initial value", "kernel/sys.c", "int overflowuid = DEFAULT_OVERFLOWUID;",
+        "int overflowuid = 4711;")
     static let initialValueTakenBack = KernelChange(
-        "sys: the initial value again", "kernel/sys.c", "int overflowuid = 4711;", "int overflowuid = DEFAULT_OVERFLOWUID;")
+        "sys: the initial value again", "kernel/sys.c", "int overflowuid = 4711;",
+        "int overflowuid = DEFAULT_OVERFLOWUID;")
     static let layout = KernelChange(
         "taskstats: another structure", "kernel/taskstats.c", "\tpid_t pid;\n\tchar valid;\n};",
         "\tpid_t pid;\n\tlong added;\n\tchar valid;\n};")
@@ -97,6 +105,7 @@ extension KernelChange {
         "sys: lines that the kernel does not have", "kernel/sys.c",
         "if (arg2 != SUID_DUMP_DISABLE && arg2 != SUID_DUMP_USER) {", "if (!valid_dumpable(arg2)) {")
     static let conflict = KernelChange(
-        "sys: a change of lines that the kernel does not have", "kernel/sys.c", "if (!valid_dumpable(arg2)) {",
+        "sys: a change of lines that the kernel does not have", "kernel/sys.c",
+        "if (!valid_dumpable(arg2)) {",
         "if (!valid_dumpable(arg2) && arg2 != 7) {")
 }

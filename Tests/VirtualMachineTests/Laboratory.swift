@@ -51,7 +51,8 @@ struct Laboratory: Sendable {
         return try await Command(
             ["git"] + arguments, directory: Material.repository,
             environment: [
-                "GIT_INDEX_FILE": index, "GIT_AUTHOR_NAME": "A U Thor", "GIT_AUTHOR_EMAIL": "author@example.com",
+                "GIT_INDEX_FILE": index, "GIT_AUTHOR_NAME": "A U Thor",
+                "GIT_AUTHOR_EMAIL": "author@example.com",
                 "GIT_COMMITTER_NAME": "C O Mitter", "GIT_COMMITTER_EMAIL": "committer@example.com",
                 "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date,
             ], input: Array(input.utf8)
@@ -68,14 +69,17 @@ struct Laboratory: Sendable {
     private static func register(_ program: String, _ base: String) async throws -> String {
         let show = Command([program, "kernel", "show", kernel], directory: Material.repository)
         let before = try await show.run()
-        if before.succeeded, (try? row("source", before.text)) == base, let image = try? row("boot image", before.text),
+        if before.succeeded, (try? row("source", before.text)) == base,
+            let image = try? row("boot image", before.text),
             Files.exists(image)
         {
             return before.text
         }
         let pieces = ([Material.oldImage] + Material.headers).flatMap { ["--from", $0] }
-        try await Command([program, "kernel", "add", kernel, "--source", base] + pieces, directory: Material.repository)
-            .check("cannot register the kernel")
+        try await Command(
+            [program, "kernel", "add", kernel, "--source", base] + pieces, directory: Material.repository
+        )
+        .check("cannot register the kernel")
         return try await show.check().text
     }
 
@@ -94,8 +98,12 @@ struct Laboratory: Sendable {
         try Files.remove(unpacked)
         try Files.createDirectory(unpacked)
         let tar = try await Command(["dpkg-deb", "--fsys-tarfile", package]).check()
-        try await Command(["tar", "-x", "-C", unpacked, "--wildcards", "./boot/vmlinuz-*"], input: tar.output).check()
-        guard let name = try Files.list(unpacked + "/boot").first else { throw Failure("no kernel in '\(package)'") }
+        try await Command(
+            ["tar", "-x", "-C", unpacked, "--wildcards", "./boot/vmlinuz-*"], input: tar.output
+        ).check()
+        guard let name = try Files.list(unpacked + "/boot").first else {
+            throw Failure("no kernel in '\(package)'")
+        }
         try Files.write(try Files.read("\(unpacked)/boot/\(name)"), to: target)
         try Files.remove(unpacked)
         return target
@@ -112,7 +120,8 @@ struct Laboratory: Sendable {
             let file = folder + "/blob"
             try Files.write(content, to: file)
             let blob = try await Self.git(["hash-object", "-w", file])
-            _ = try await Self.git(["update-index", "--add", "--cacheinfo", "100644,\(blob),\(path)"], index: index)
+            _ = try await Self.git(
+                ["update-index", "--add", "--cacheinfo", "100644,\(blob),\(path)"], index: index)
         }
         let tree = try await Self.git(["write-tree"], index: index)
         let commit = try await Self.git(["commit-tree", tree, "-p", parent], input: change.name + "\n")
@@ -121,7 +130,8 @@ struct Laboratory: Sendable {
     }
 
     func source(_ path: String, at commit: String) async throws -> String {
-        try await Command(["git", "cat-file", "blob", "\(commit):\(path)"], directory: repository).check().text
+        try await Command(["git", "cat-file", "blob", "\(commit):\(path)"], directory: repository).check()
+            .text
     }
 
     /// Names and values of everything that the program keeps in the repository.
@@ -136,7 +146,9 @@ struct Laboratory: Sendable {
     }
 
     /// The update of a change, made when first asked for.
-    func update(_ change: KernelChange) async throws -> TestUpdate { try await Updates.shared.update(change, self) }
+    func update(_ change: KernelChange) async throws -> TestUpdate {
+        try await Updates.shared.update(change, self)
+    }
 }
 
 /// An update that a test uses in a guest.
@@ -168,9 +180,12 @@ private actor Updates {
         let file = "\(laboratory.folder)/\(change.branch).tar.gz"
         let exported = try await laboratory.run("export", "--output", file, commit)
         guard exported.succeeded, let line = created.text.lines.first, line.hasPrefix("update ") else {
-            throw Failure("export of '\(change.name)' ended with \(exported.status)\n\(exported.errorText)\(created.text)")
+            throw Failure(
+                "export of '\(change.name)' ended with \(exported.status)\n\(exported.errorText)\(created.text)"
+            )
         }
         return TestUpdate(
-            id: String(line.split(separator: " ")[1]), commit: commit, output: created.text, archive: try Files.read(file))
+            id: String(line.split(separator: " ")[1]), commit: commit, output: created.text,
+            archive: try Files.read(file))
     }
 }

@@ -7,7 +7,8 @@ import Testing
 
 enum Material {
     private static let required = [
-        "KSPLICE_SOURCE_OLD", "KSPLICE_SOURCE_NEW", "KSPLICE_IMAGE_OLD", "KSPLICE_IMAGE_NEW", "KSPLICE_HEADERS",
+        "KSPLICE_SOURCE_OLD", "KSPLICE_SOURCE_NEW", "KSPLICE_IMAGE_OLD", "KSPLICE_IMAGE_NEW",
+        "KSPLICE_HEADERS",
         "KSPLICE_KERNEL_REPOSITORY",
     ]
 
@@ -26,7 +27,9 @@ enum Material {
     /// A git repository whose HEAD holds the older source.
     static let repository = value("KSPLICE_KERNEL_REPOSITORY")
     /// The older kernel's headers packages with a build's description; the part common to all flavours has none.
-    static let headers = value("KSPLICE_HEADERS").split(whereSeparator: { $0 == " " || $0 == ":" || $0 == "\n" }).map { String($0) }
+    static let headers = value("KSPLICE_HEADERS").split(whereSeparator: {
+        $0 == " " || $0 == ":" || $0 == "\n"
+    }).map { String($0) }
         .filter { !$0.lastPathComponent.contains("-common") }
 }
 

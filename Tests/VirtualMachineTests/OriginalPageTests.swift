@@ -101,7 +101,9 @@ extension VirtualMachineTests {
             let update = try await laboratory.update(.dumpable)
             let program = laboratory.folder + "/dumpable"
             try Files.write(try await GuestProgram.dumpable.executable(), to: program, mode: 0o755)
-            let result = try await laboratory.run("test", update.commit, "--quiet", "--copy", program, "--run", "chmod +x dumpable; ./dumpable 2")
+            let result = try await laboratory.run(
+                "test", update.commit, "--quiet", "--copy", program, "--run",
+                "chmod +x dumpable; ./dumpable 2")
             #expect(result.status == 0, "\(result.said)")
             let expected = [
                 "before (exit status 0):", "    Invalid argument", "after (exit status 0):", "    dumpable 2",
@@ -110,11 +112,14 @@ extension VirtualMachineTests {
             #expect(result.text.lines.map { String($0) } == expected)
         }
 
-        @Test("a warning in the kernel log fails the run", arguments: ["WARNING: made by a test", "BUG: made by a test"])
+        @Test(
+            "a warning in the kernel log fails the run",
+            arguments: ["WARNING: made by a test", "BUG: made by a test"])
         func warningFails(_ line: String) async throws {
             let laboratory = try await Laboratory.shared()
             let update = try await laboratory.update(.dumpable)
-            let result = try await laboratory.run("test", update.commit, "--quiet", "--run", "echo '\(line)' > /dev/kmsg")
+            let result = try await laboratory.run(
+                "test", update.commit, "--quiet", "--run", "echo '\(line)' > /dev/kmsg")
             #expect(result.status == Status.no, "\(result.said)")
             #expect(result.errorText.contains("warning: kernel log: "))
             #expect(result.errorText.contains(line))

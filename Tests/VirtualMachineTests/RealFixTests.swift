@@ -22,7 +22,8 @@ extension VirtualMachineTests {
                 name: "auxv", change: .auxv, functions: ["prctl_set_auxv"], program: .auxv, before: "mixed",
                 after: "replaced"),
             Fix(
-                name: "fanotify", change: .fanotify, functions: ["fanotify_ioctl", "fanotify_add_mark"], program: .fanotify,
+                name: "fanotify", change: .fanotify, functions: ["fanotify_ioctl", "fanotify_add_mark"],
+                program: .fanotify,
                 before: "different", after: "equal"),
             Fix(
                 name: "bloom", change: .bloom,
@@ -31,7 +32,9 @@ extension VirtualMachineTests {
                 name: "sfq", change: .sfq, functions: ["sfq_init"], program: .sfq, before: "accepted",
                 after: "Invalid argument"),
             Fix(
-                name: "unix", change: .unix, functions: ["unix_read_skb", "unix_stream_read_skb", "unix_scm_to_skb"], program: .unix, before: "y",
+                name: "unix", change: .unix,
+                functions: ["unix_read_skb", "unix_stream_read_skb", "unix_scm_to_skb"], program: .unix,
+                before: "y",
                 after: "y"),
             Fix(name: "audit", change: .audit, functions: ["audit_del_rule", "audit_rule_change"]),
         ]
@@ -65,7 +68,9 @@ extension VirtualMachineTests {
         func replaces(_ fix: Fix) async throws {
             let update = try await Laboratory.shared().update(fix.change)
             let row = try #require(update.output.lines.first { $0.hasPrefix("  functions ") })
-            let functions = row.dropFirst("  functions ".count).split(whereSeparator: { $0 == " " || $0 == "," }).map { String($0) }
+            let functions = row.dropFirst("  functions ".count).split(whereSeparator: {
+                $0 == " " || $0 == ","
+            }).map { String($0) }
             #expect(!functions.isEmpty)
             for function in fix.functions { #expect(functions.contains(function), "\(row)") }
             #expect(functions.count < 12, "functions that the fix does not touch: \(row)")
@@ -85,7 +90,9 @@ extension VirtualMachineTests {
             #expect(try !report.output("\(fix.name) status after undo").contains("\(id)  applied"))
         }
 
-        @Test("a program sees the old behaviour, the new one, and the old one again", arguments: fixes.filter { $0.program != nil })
+        @Test(
+            "a program sees the old behaviour, the new one, and the old one again",
+            arguments: fixes.filter { $0.program != nil })
         func behaves(_ fix: Fix) async throws {
             let report = try await Self.boot.report()
             #expect(try report.output("\(fix.name) before") == fix.before)
