@@ -49,7 +49,7 @@ fetch() { # package version
 	file=$(find "$cache/packages" -name "$1_$(echo "$2" | sed 's/:/%3a/')_*.deb" 2>/dev/null | head -n 1)
 	if [ -z "$file" ]; then
 		say "fetching $1 $2"
-		(cd "$cache/packages" && apt-get download -qq "$1=$2" >&2)
+		(cd "$cache/packages" && apt-get -o APT::Sandbox::User=root download -qq "$1=$2" >&2)
 		file=$(find "$cache/packages" -name "$1_*$2*.deb" | head -n 1)
 	fi
 	echo "$file"

@@ -9,7 +9,16 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 set -a
 eval "$("$here/material.sh" "$cache" all)"
-KSPLICE_KERNEL_REPOSITORY=$("$here/repository.sh" "$cache" "$KSPLICE_SOURCE_OLD" "$KSPLICE_OLD_VERSION")
+# A clone of their own: the demonstration leaves its branch, its kernel and its updates in the other one.
+KSPLICE_KERNEL_REPOSITORY=$cache/linux-test
+if [ ! -e "$KSPLICE_KERNEL_REPOSITORY/.git/ksplice-ready" ]; then
+	origin=$("$here/repository.sh" "$cache" "$KSPLICE_SOURCE_OLD" "$KSPLICE_OLD_VERSION")
+	rm -rf "$KSPLICE_KERNEL_REPOSITORY"
+	git clone -q --shared -n "$origin" "$KSPLICE_KERNEL_REPOSITORY"
+	git -C "$KSPLICE_KERNEL_REPOSITORY" config gc.auto 0
+	git -C "$KSPLICE_KERNEL_REPOSITORY" update-ref HEAD "v$KSPLICE_OLD_VERSION^{commit}"
+	touch "$KSPLICE_KERNEL_REPOSITORY/.git/ksplice-ready"
+fi
 image=$cache/vmlinuz-$KSPLICE_RELEASE_OLD
 [ -e "$image" ] || dpkg-deb --fsys-tarfile "$KSPLICE_IMAGE_OLD" | tar -xOf - "./boot/vmlinuz-$KSPLICE_RELEASE_OLD" > "$image"
 KSPLICE_TEST_IMAGE=$image
