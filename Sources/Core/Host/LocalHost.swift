@@ -30,7 +30,13 @@ public final class LocalHost: Host, Sendable {
         withUnsafeBytes(of: &field) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
 
-    public func symbols() async throws -> KernelSymbols { try ProcKallsyms.read() }
+    public func symbols() async throws -> KernelSymbols {
+        guard geteuid() == 0 else {
+            throw Failure(
+                "only root may read the kernel's memory and change it", hint: "run this as root, for instance with sudo")
+        }
+        return try ProcKallsyms.read()
+    }
 
     public func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory {
         try KcoreMemory()
