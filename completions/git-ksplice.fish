@@ -24,8 +24,8 @@ function __git_ksplice_commits
 end
 
 function __git_ksplice_codes
-    printf '%s\n' ambiguous assembly boot-code constant-changed data-changed exit-changed export-added \
-        export-removed file-deleted init-changed kconfig makefile percpu-changed registration-changed \
+    printf '%s\n' ambiguous assembly boot-code constant-changed data-changed entry-code exit-changed export-added \
+        export-removed file-deleted init-changed kconfig makefile no-room percpu-changed readonly-jump-key registration-changed \
         type-layout unknown-file
 end
 

@@ -25,7 +25,12 @@ struct Undo: AsyncParsableCommand {
         let host = LocalHost()
         var updates = HostUpdates(host: host)
         updates.timeout = timeout
-        for target in try await targets(updates, host) {
+        let targets = try await targets(updates, host)
+        if targets.isEmpty {
+            print("no update is applied")
+            return
+        }
+        for target in targets {
             let report = try await updates.undo(target, progress: Talk.progress(isQuiet: quiet))
             if !quiet {
                 print(
@@ -39,10 +44,21 @@ struct Undo: AsyncParsableCommand {
     private func targets(_ updates: HostUpdates, _ host: LocalHost) async throws -> [LoadedUpdate] {
         guard let update else { return try await updates.all().filter { $0.state == "applied" }.reversed() }
         if let found = try await updates.find(update) { return [found] }
-        let id = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host)).id
+        let id = try await identity(update, host)
         guard let found = try await updates.find(id) else {
             throw Failure("update \(id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
         return [found]
+    }
+
+    /// The identity of an update that is not loaded. Where there is no repository to ask, what looks like an identity
+    /// is taken for one.
+    private func identity(_ update: String, _ host: LocalHost) async throws -> String {
+        do {
+            return try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host)).id
+        } catch let failure as Failure where failure.status == .fatal || failure.status == .notFound {
+            guard update.count >= 12, update.allSatisfy(\.isHexDigit) else { throw failure }
+            return update
+        }
     }
 }

@@ -69,9 +69,12 @@ import Testing
         let result = try fixture.match()
         #expect(result.failures.map(\.description) == [])
         #expect(result.functions[0].first { $0.name == "helper" }?.entry == real)
-        // Without the caller nothing decides.
+        // Without the caller nothing decides: a failure where the function is needed.
         fixture.listed.removeAll { $0.name == "third" || $0.name == "first" || $0.name == "second" }
-        #expect(try fixture.match().failures.map(\.cause) == [.ambiguous])
+        let open = try fixture.match()
+        #expect(open.failures.isEmpty && open.notPresent.contains { $0.name == "helper" })
+        let index = try #require(fixture.object.symbols.firstIndex { $0.name == "helper" })
+        #expect(try fixture.match(required: [index]).failures.map(\.cause) == [.ambiguous])
     }
 
     @Test func aShortJumpInMemoryIsFollowed() async throws {

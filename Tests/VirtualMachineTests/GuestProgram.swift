@@ -67,32 +67,6 @@ struct GuestProgram: Sendable {
             }
             """)
 
-    /// Makes a bloom filter of 2^32 bits and prints whether the kernel allocated memory for them.
-    static let bloom = GuestProgram(
-        name: "bloom",
-        code: """
-            #include <linux/bpf.h>
-            #include <stdio.h>
-            #include <string.h>
-            #include <sys/syscall.h>
-            #include <sys/sysinfo.h>
-            #include <unistd.h>
-            int main(void) {
-                union bpf_attr attr;
-                struct sysinfo before, after;
-                memset(&attr, 0, sizeof attr);
-                attr.map_type = 30;
-                attr.value_size = 4;
-                attr.max_entries = 0x80000000u;
-                sysinfo(&before);
-                int fd = syscall(SYS_bpf, 0, &attr, sizeof attr);
-                if (fd < 0) { printf("refused: %m\\n"); return 0; }
-                sysinfo(&after);
-                printf("%s\\n", before.freeram > after.freeram + (400ul << 20) ? "allocated" : "not allocated");
-                return 0;
-            }
-            """)
-
     /// Adds a queue of kind sfq with a quantum of 2,000,000 bytes to the loopback device and removes it.
     static let sfq = GuestProgram(
         name: "sfq",

@@ -23,7 +23,11 @@ extension VirtualMachineTests {
             guest.step("not root", "cp dumpable.tar.gz /tmp; chmod 644 /tmp/dumpable.tar.gz; as-nobody git-ksplice apply /tmp/dumpable.tar.gz")
             guest.step("check not root", "as-nobody git-ksplice check /tmp/dumpable.tar.gz")
             guest.step("empty kcore", "mount --bind /dev/null /proc/kcore; git-ksplice apply dumpable.tar.gz; s=$?; umount /proc/kcore; exit $s")
-            guest.step("no kcore", "mkdir /tmp/proc; mount --bind /tmp/proc /proc; git-ksplice apply dumpable.tar.gz; s=$?; umount /proc; exit $s")
+            guest.step("no kcore", """
+                mkdir /tmp/proc; mount --bind /proc /tmp/proc; mount -t tmpfs none /proc
+                for f in self kallsyms modules sys mounts; do ln -s /tmp/proc/$f /proc/$f; done
+                git-ksplice apply dumpable.tar.gz; s=$?; umount /proc; umount /tmp/proc; exit $s
+                """)
             guest.step("not in a repository", "git-ksplice apply HEAD")
             guest.step("traces", traces)
             guest.step("asleep check", "sleeper & sleep 1; git-ksplice check pause.tar.gz; s=$?; echo pid $!; exit $s")

@@ -49,8 +49,8 @@ extension KernelChange {
     static let auxv = KernelChange("sys: copy the whole auxiliary vector", fixed: "kernel/sys.c")
     /// FIONREAD of a group with file identifiers counts too few bytes. Visible; two functions.
     static let fanotify = KernelChange("fanotify: true length of events", fixed: "fs/notify/fanotify/fanotify_user.c")
-    /// A bloom filter with as many bits as fit allocates none of them. Visible; three functions.
-    static let bloom = KernelChange("bpf: size of large bloom filters", fixed: "kernel/bpf/bloom_filter.c")
+    /// Three functions; on 64-bit machines nothing is seen of it.
+    static let bloom = KernelChange("bpf: bits of large bloom filters", fixed: "kernel/bpf/bloom_filter.c")
     /// In a module: a quantum that is too large is refused. Visible; adds static data.
     static let sfq = KernelChange("sch_sfq: limit the quantum", fixed: "net/sched/sch_sfq.c")
     /// Adds two static functions, one of which is stored in buffers.
@@ -81,12 +81,14 @@ extension KernelChange {
         "signal: pause returns at once", "kernel/signal.c",
         "SYSCALL_DEFINE0(pause)\n{\n", "SYSCALL_DEFINE0(pause)\n{\n\tif (current->pid > 1)\n\t\treturn -EDOM;\n")
     static let comment = KernelChange(
-        "sys: a comment", "kernel/sys.c", "/* this is where the system-wide overflow UID and GID are defined, for\n",
-        "/* This is where the system-wide overflow UID and GID are defined,\n * really, for\n")
+        "sys: a comment", "kernel/sys.c", "\n * architectures that now have 32-bit UID/GID but didn't in the past\n",
+        "\n * architectures that\n *\n * now have 32-bit UID/GID but didn't in the past\n")
     static let doesNotCompile = KernelChange(
         "sys: a mistake", "kernel/sys.c", "\t\tset_dumpable(me->mm, arg2);", "\t\tset_dumpable(me->mm, no_such_variable);")
     static let initialValue = KernelChange(
         "sys: another initial value", "kernel/sys.c", "int overflowuid = DEFAULT_OVERFLOWUID;", "int overflowuid = 4711;")
+    static let initialValueTakenBack = KernelChange(
+        "sys: the initial value again", "kernel/sys.c", "int overflowuid = 4711;", "int overflowuid = DEFAULT_OVERFLOWUID;")
     static let layout = KernelChange(
         "taskstats: another structure", "kernel/taskstats.c", "\tpid_t pid;\n\tchar valid;\n};",
         "\tpid_t pid;\n\tlong added;\n\tchar valid;\n};")

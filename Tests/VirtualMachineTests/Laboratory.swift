@@ -20,6 +20,8 @@ struct Laboratory: Sendable {
     let newBootImage: String
     /// The registered kernel's modules.
     let modules: String
+    /// Where create compiles.
+    let workspace: String
 
     private static let made = Task { try await Laboratory() }
 
@@ -38,6 +40,7 @@ struct Laboratory: Sendable {
         let show = try await Self.register(program, base)
         oldBootImage = try Self.row("boot image", show)
         modules = try Self.row("modules", show)
+        workspace = try "\(git)/ksplice/workspaces/\(Self.row("arch", show))-\(Self.row("build-id", show))"
         newBootImage = try await Self.unpackBootImage(Material.newImage, into: folder)
     }
 

@@ -13,7 +13,7 @@ extension VirtualMachineTests {
             let (dumpable, printk) = try await (laboratory.update(.dumpable), laboratory.update(.printk))
             guest.add(dumpable, as: "dumpable")
             guest.add(printk, as: "printk")
-            guest.step("no git", "command -v git; ls -d /.git /root/.git")
+            guest.step("no git", "command -v git || ls -d /.git /root/.git || echo neither")
             guest.step("dumpable before", "dumpable 2; dumpable 3")
             guest.step("undo too early", "git-ksplice undo dumpable.tar.gz")
             guest.step("apply", "git-ksplice apply dumpable.tar.gz")
@@ -52,7 +52,7 @@ extension VirtualMachineTests {
 
         @Test func worksWithoutGitAndRepository() async throws {
             let report = try await Self.boot.report()
-            #expect(try !report.output("no git", status: 1).contains("bin/git\n"))
+            #expect(try report.output("no git").hasSuffix("neither"))
         }
 
         @Test func applyOfWhatIsAppliedIsRefused() async throws {

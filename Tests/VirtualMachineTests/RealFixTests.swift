@@ -26,8 +26,7 @@ extension VirtualMachineTests {
                 before: "different", after: "equal"),
             Fix(
                 name: "bloom", change: .bloom,
-                functions: ["bloom_map_alloc", "bloom_map_push_elem", "bloom_map_peek_elem"], program: .bloom,
-                before: "not allocated", after: "allocated"),
+                functions: ["bloom_map_alloc", "bloom_map_push_elem", "bloom_map_peek_elem"]),
             Fix(
                 name: "sfq", change: .sfq, functions: ["sfq_init"], program: .sfq, before: "accepted",
                 after: "Invalid argument"),

@@ -130,14 +130,21 @@ struct Comparison {
     }
 
     private mutating func differentTable(_ a: Int, _ b: Int) -> String? {
-        let left = (pre.entries[a] ?? []).filter { pre.roles[$0.section] == .codeTable }
-        let right = (post.entries[b] ?? []).filter { post.roles[$0.section] == .codeTable }
+        let left = Self.codeEntries(pre, a)
+        let right = Self.codeEntries(post, b)
         for (x, y) in zip(left, right) where !sameEntry(x, y) { return post.object.sections[y.section].name }
         if left.count != right.count {
             return (left.count > right.count ? left.last.map { pre.object.sections[$0.section].name }
                 : right.last.map { post.object.sections[$0.section].name }) ?? ""
         }
         return nil
+    }
+
+    /// The entries that describe a span, by table: the assembler puts sections in the order of their first use.
+    private static func codeEntries(_ object: ObjectSpans, _ index: Int) -> [TableEntry] {
+        let entries = (object.entries[index] ?? []).filter { object.roles[$0.section] == .codeTable }
+        let tables = Dictionary(grouping: entries) { object.object.sections[$0.section].name }
+        return tables.keys.sorted().flatMap { tables[$0]! }
     }
 
     private mutating func sameEntry(_ x: TableEntry, _ y: TableEntry) -> Bool {

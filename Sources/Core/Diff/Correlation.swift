@@ -4,7 +4,7 @@
 // 1. the same name, once on each side: `do_exit`, or `count.12` and `count.7`, the only `count` of the file
 // 2. the same name several times: equal content and equal references
 // 3. ... referred to by the same functions (`__key.3` of `init_a`, `__key.9` of `init_a`)
-// 4. ... referred to by the same functions just before the same strings and functions (`_rs.24` of a rate-limited
+// 4. ... referred to by the same functions next to the same strings and functions (`_rs.24` of a rate-limited
 //    message, of which smb3_receive_transform has nine, all alike)
 // 5. ... referred to by the same functions equally often, in the order in which they are referred to
 //
@@ -85,7 +85,9 @@ struct Correlation {
         take(match({ users($0, $1) + "|" + contentSignature($0, $1) }, inOrder: false))
         take(match(users, inOrder: false))
         take(match(contentSignature, inOrder: false))
-        take(match({ surroundings($0, $1) }, inOrder: false))
+        take(match({ following($0, $1, \.last) }, inOrder: false))
+        take(match({ following($0, $1, \.first) }, inOrder: false))
+        take(match({ preceding($0, $1) }, inOrder: false))
         take(match(users, inOrder: true))
         if !pres.isEmpty && !posts.isEmpty { ambiguous.append(key) }
     }
@@ -102,12 +104,22 @@ struct Correlation {
         return Set((order[index] ?? []).map { canonicalName(object.spans[$0.user].name) }).sorted().joined(separator: ",")
     }
 
-    /// The users, and what the first of them refers to next.
-    private func surroundings(_ object: ObjectSpans, _ index: Int) -> String {
+    /// The users, and what stands behind the first or last reference.
+    private func following(_ object: ObjectSpans, _ index: Int, _ which: (ArraySlice<Use>) -> Use?) -> String {
+        guard let use = which(((object === pre ? preUses : postUses)[index] ?? [])[...]) else { return "" }
+        let user = object.spans[use.user]
+        let next = object.object.sections[user.section].relocations.dropFirst(use.relocation + 1).prefix(6)
+        return next.filter { $0.offset < user.range.upperBound }.reduce(users(object, index)) {
+            $0 + "|" + describe(object.target(of: $1, in: user.section), object)
+        }
+    }
+
+    /// The users, and what stands before the first reference.
+    private func preceding(_ object: ObjectSpans, _ index: Int) -> String {
         guard let use = (object === pre ? preUses : postUses)[index]?.first else { return "" }
         let user = object.spans[use.user]
-        let following = object.object.sections[user.section].relocations.dropFirst(use.relocation + 1).prefix(6)
-        return following.filter { $0.offset < user.range.upperBound }.reduce(users(object, index)) {
+        let last = object.object.sections[user.section].relocations.prefix(use.relocation).suffix(4)
+        return last.filter { $0.offset >= user.range.lowerBound }.reduce(users(object, index)) {
             $0 + "|" + describe(object.target(of: $1, in: user.section), object)
         }
     }

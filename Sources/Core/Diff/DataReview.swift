@@ -49,7 +49,7 @@ struct DataReview {
         case .initCode, .initData:
             add(
                 "init-changed", .error, name, "'\(name)' runs or is read only at boot or when the module is loaded, and it changes",
-                "it has already run; do by a hook what must be done to a running system, or let it through with --force init-changed")
+                "it has already run; let a function that is called later do what the running system needs, or let it through with --force init-changed")
         case .exitCode:
             guard module != nil else { return }
             add(
@@ -58,14 +58,14 @@ struct DataReview {
         case .perCPU:
             add(
                 "percpu-changed", .error, name, "the per-CPU variable '\(name)' changes (\(describe(difference)))",
-                "existing instances keep their content; a hook is needed")
+                "existing instances keep their content; let the code that uses them set them")
         default:
             if post.isReplaceableConstant(b) {
                 changedConstants.insert(b)
             } else if section.isWritable {
                 add(
                     "data-changed", .error, name, "the variable '\(name)' changes its size or initial value (\(describe(difference)))",
-                    "the running kernel keeps the old one and its state; change it by a hook, or leave the initial value alone")
+                    "the running kernel keeps the old one and its state; let a function set it, or leave the initial value alone")
             } else {
                 add(
                     "constant-changed", .error, name, "the constant '\(name)', which other objects can use, changes (\(describe(difference)))",
@@ -89,7 +89,7 @@ struct DataReview {
         case .initCode:
             add(
                 "init-changed", .error, span.name, "'\(span.name)' is new and runs only at boot or when the module is loaded",
-                "it will never run in this kernel; do its work in a hook, or let it through with --force init-changed")
+                "it will never run in this kernel; let a function that is called later do its work, or let it through with --force init-changed")
         default: return
         }
     }
@@ -120,7 +120,7 @@ struct DataReview {
             if Array(left).sorted() != Array(right).sorted() {
                 add(
                     "registration-changed", .error, name, "entries of the table '\(name)' are added, removed or changed",
-                    "the kernel reads this table at boot or when the module is loaded; do by a hook what the entry would do")
+                    "the kernel reads this table at boot or when the module is loaded; what an update adds to it is never seen")
             }
         }
     }

@@ -44,7 +44,7 @@ enum TableSections {
         (".meminit.data*", .initData), (".meminit.rodata*", .initData), (".memexit.*", .initData),
         (".exit.data*", .initData), (".init.bss*", .initData), (".init.ramfs*", .initData),
         (".init_array*", .registration), (".ctors*", .registration),
-        (".initcall*", .registration), (".con_initcall*", .registration), (".security_initcall*", .registration),
+        (".exitcall*", .registration), (".initcall*", .registration), (".con_initcall*", .registration), (".security_initcall*", .registration),
         (".text*", .code), (".noinstr.text*", .code), (".ref.text*", .code), (".sched.text*", .code),
         (".kprobes.text*", .code), (".cpuidle.text*", .code), (".entry.text*", .code), (".spinlock.text*", .code),
         (".irqentry.text*", .code), (".softirqentry.text*", .code), (".static_call.text", .code), (".fixup*", .code),

@@ -194,7 +194,7 @@ enum TypeLayouts {
                 Finding(
                     "type-layout", .error, file: file, symbol: name,
                     "the layout of '\(name)' changes: " + differences.joined(separator: "; "),
-                    advice: "objects that exist when the update is applied have the old layout; attach new fields with shadow variables (ksplice.h)"
+                    advice: "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; keep new state outside of the type"
                 ))
         }
         return findings

@@ -15,7 +15,7 @@ extension ObjectFile {
                 throw malformed(name, "not an ELF file")
             }
             defer { elf_end(elf) }
-            return try ELFReader(elf: elf, name: name).read()
+            return try ELFReader(elf: elf, name: name, size: UInt64(buffer.count)).read()
         }
     }
 
@@ -35,10 +35,16 @@ private func libelfError() -> String {
 private struct ELFReader {
     let elf: OpaquePointer
     let name: String
+    /// Of the file, in bytes.
+    let size: UInt64
 
     func read() throws -> ObjectFile {
         var header = GElf_Ehdr()
         guard gelf_getehdr(elf, &header) != nil else { throw malformed(name, libelfError()) }
+        // libelf gives a file whose section headers lie behind its end for one without sections.
+        guard header.e_shoff <= size, UInt64(header.e_shnum) * UInt64(header.e_shentsize) <= size - header.e_shoff else {
+            throw malformed(name, "it is truncated")
+        }
         var object = ObjectFile(
             machine: header.e_machine, is64Bit: gelf_getclass(elf) == ELFCLASS64, type: header.e_type)
         var names = 0
@@ -87,11 +93,24 @@ private struct ELFReader {
         return result
     }
 
+    /// The number of entries of a table that is there as a whole.
+    private func entries(_ info: GElf_Shdr, _ data: UnsafeMutablePointer<Elf_Data>) throws -> Int {
+        guard info.sh_size <= size, info.sh_size <= UInt64(data.pointee.d_size), info.sh_entsize >= 8 else {
+            throw malformed(name, "a table is truncated")
+        }
+        return Int(info.sh_size / info.sh_entsize)
+    }
+
+    private func offset(_ raw: UInt64) throws -> Int {
+        guard let offset = Int(exactly: raw) else { throw malformed(name, "a relocation points outside") }
+        return offset
+    }
+
     private func readSymbols(_ section: OpaquePointer, into object: inout ObjectFile) throws {
         var info = GElf_Shdr()
         guard gelf_getshdr(section, &info) != nil, info.sh_entsize > 0, let data = elf_getdata(section, nil)
         else { throw malformed(name, "symbol table: \(libelfError())") }
-        let count = Int(info.sh_size / info.sh_entsize)
+        let count = try entries(info, data)
         object.symbols.reserveCapacity(count)
         for index in 1..<max(count, 1) {
             var raw = GElf_Sym()
@@ -119,7 +138,7 @@ private struct ELFReader {
         }
         guard object.sections[target].type != SectionType.null else { return }
         guard let data = elf_getdata(section, nil) else { throw malformed(name, libelfError()) }
-        let count = Int(info.sh_size / info.sh_entsize)
+        let count = try entries(info, data)
         var relocations: [Relocation] = []
         relocations.reserveCapacity(count)
         for index in 0..<count {
@@ -128,14 +147,14 @@ private struct ELFReader {
                 var raw = GElf_Rela()
                 guard gelf_getrela(data, Int32(index), &raw) != nil else { throw malformed(name, libelfError()) }
                 relocation = Relocation(
-                    offset: Int(truncatingIfNeeded: raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
+                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
                     addend: raw.r_addend)
             } else {
                 var raw = GElf_Rel()
                 guard gelf_getrel(data, Int32(index), &raw) != nil else { throw malformed(name, libelfError()) }
-                let field = object.sections[target].contents.load(Int32.self, at: Int(truncatingIfNeeded: raw.r_offset)) ?? 0
+                let field = object.sections[target].contents.load(Int32.self, at: try offset(raw.r_offset)) ?? 0
                 relocation = Relocation(
-                    offset: Int(truncatingIfNeeded: raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
+                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
                     addend: Int64(field))
             }
             guard relocation.offset >= 0, relocation.offset < object.sections[target].size,

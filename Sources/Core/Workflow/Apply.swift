@@ -40,7 +40,9 @@ public struct Applier: Sendable {
     /// Everything that can be known without loading anything.
     public func check(_ update: Update) async throws -> Readiness {
         let prepared = try await prepare(update)
-        let names = Set(update.manifest.replacements.map(\.symbol))
+        // A function may have several names (aliases of system calls); the kernel prints any of them.
+        let entries = Set(prepared.targets.map(\.function.entry))
+        let names = Set(prepared.symbols.all.filter { entries.contains($0.address) }.map(\.name))
         let inside = try await host.tasks().compactMap { task -> String? in
             // The innermost frame of a task that is not running is where it left the CPU.
             guard let frame = task.stack.first(where: { names.contains(String($0.prefix { $0 != "+" })) }) else { return nil }

@@ -1,0 +1,44 @@
+// Compile commands as kbuild records them.
+
+import Testing
+
+@testable import Core
+
+@Suite struct BuildTests {
+    @Test func words() {
+        #expect(shellWords("a  b\tc"[...]) == ["a", "b", "c"])
+        #expect(shellWords(#"-DX='"a b"' "c d" e\ f"#[...]) == [#"-DX="a b""#, "c d", "e f"])
+        #expect(shellWords("gcc -c x.c ; ./objtool x.o"[...]) == ["gcc", "-c", "x.c", ";", "./objtool", "x.o"])
+        #expect(shellWords(""[...]) == [])
+    }
+
+    private static let record = """
+        cmd_fs/ext4/namei.o := gcc-12 -Wp,-MMD,fs/ext4/.namei.o.d -nostdinc -I/s/include -include /s/k.h -D__KERNEL__ -DMODULE -DKBUILD_MODFILE='"fs/ext4/ext4"' -O2 -c -o fs/ext4/namei.o /s/fs/ext4/namei.c ; ./tools/objtool/objtool --orc --module fs/ext4/namei.o
+        source_fs/ext4/namei.o := /s/fs/ext4/namei.c
+        """
+
+    @Test func recordedCommand() throws {
+        let command = try CompileCommand(parsing: Self.record, source: "fs/ext4/namei.c")
+        #expect(
+            command.compiler == [
+                "gcc-12", "-nostdinc", "-I/s/include", "-include", "/s/k.h", "-D__KERNEL__", "-DMODULE",
+                "-DKBUILD_MODFILE=\"fs/ext4/ext4\"", "-O2",
+            ])
+        #expect(command.objtool == ["./tools/objtool/objtool", "--orc", "--module"])
+        #expect(command.isModule)
+        #expect(command.preprocess("in.c", to: "out.i").suffix(4) == ["-E", "-o", "out.i", "in.c"])
+    }
+
+    @Test func compilingWhatThePreprocessorLeft() throws {
+        let words = try CompileCommand(parsing: Self.record, source: "x").compile("in.i", to: "out.o")
+        #expect(!words.contains { $0.hasPrefix("-I") || $0.hasPrefix("-D") || $0 == "-include" || $0 == "/s/k.h" })
+        #expect(words.contains("-ffunction-sections") && words.contains("-fdata-sections"))
+        #expect(words.contains("-O2"))
+        #expect(words.suffix(3) == ["-o", "out.o", "in.i"])
+    }
+
+    @Test func unknownRecordsAreRefused() {
+        #expect(throws: Failure.self) { try CompileCommand(parsing: "", source: "x.c") }
+        #expect(throws: Failure.self) { try CompileCommand(parsing: "cmd_x := ld -r a.o", source: "x.c") }
+    }
+}
