@@ -53,7 +53,7 @@ struct ksplice_table {
 
 /*
  * Section .ksplice.modules, symbol ksplice_modules: the names of modules that must stay while the update is
- * applied, each NUL-terminated, an empty one at the end.
+ * loaded, each NUL-terminated, an empty one at the end. create; the loader writes it anew with those it found besides.
  *
  * Section .ksplice.expected: the bytes that `expected` points to; the loader fills it.
  */

@@ -38,6 +38,33 @@ import Testing
         }
     }
 
+    /// Two ranges of memory that end and begin within the same 64 KiB.
+    @Test func rangesThatMeetInOneWindowAreToldApart() throws {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch {} }
+        let base: UInt64 = 0xffff_8880_0001_0000
+        let pieces: [(address: UInt64, byte: UInt8)] = [(base, 0xaa), (base + 0x8000, 0xbb)]
+        var core = [UInt8](repeating: 0, count: 0x3000)
+        core.replaceSubrange(0..<8, with: [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0])
+        core.store(UInt64(64), at: 32)
+        core.store(UInt16(56), at: 54)
+        core.store(UInt16(pieces.count), at: 56)
+        for (index, piece) in pieces.enumerated() {
+            let place = 64 + index * 56
+            core.store(UInt32(1), at: place)
+            core.store(UInt64(0x1000 * (index + 1)), at: place + 8)
+            core.store(piece.address, at: place + 16)
+            core.store(UInt64(0x1000), at: place + 40)
+            core.replaceSubrange(
+                0x1000 * (index + 1)..<0x1000 * (index + 2), with: [UInt8](repeating: piece.byte, count: 0x1000))
+        }
+        try Files.write(core, to: folder + "/core")
+        let memory = try KcoreMemory(path: folder + "/core")
+        for piece in pieces + pieces.reversed() {
+            #expect(try memory.read(at: piece.address + 0x800, count: 16) == [UInt8](repeating: piece.byte, count: 16))
+        }
+    }
+
     // MARK: - Keys
 
     /// A jump label as asm/jump_label.h makes it.

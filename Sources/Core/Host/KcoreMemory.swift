@@ -124,8 +124,9 @@ public final class KcoreMemory: KernelMemory {
 
     /// The part of a window that lies in a range; nil where some page of it cannot be read.
     private func window(_ base: UInt64, in range: Piece) throws -> [UInt8]? {
-        if let known = windows[base] { return known }
+        // Two ranges may meet in one window.
         let first = max(base, range.address)
+        if let known = windows[first] { return known }
         let size = min(base &+ (Self.windowSize - 1) - first, range.address &+ (range.size - 1) - first) + 1
         let bytes: [UInt8]
         do {
@@ -133,7 +134,7 @@ public final class KcoreMemory: KernelMemory {
                 path, descriptor, at: range.offset + (first - range.address), count: Int(size))
         } catch { return nil }
         if windows.count >= Self.windowLimit { windows.removeAll(keepingCapacity: true) }
-        windows[base] = bytes
+        windows[first] = bytes
         return bytes
     }
 }

@@ -188,7 +188,10 @@ public struct Applier: Sendable {
         }
         try module.setVersions(prepared.checksums)
         try module.setRelease(prepared.running.release)
-        try await host.load(module: module.bytes, name: "ksplice", parameters: "")
+        do { try await host.load(module: module.bytes, name: "ksplice", parameters: "") } catch {
+            // Somebody else may apply another update at this moment.
+            guard try await host.exists(file) else { throw error }
+        }
     }
 
     private func resolve(_ module: ModuleResolver, _ prepared: PreparedUpdate) async throws -> [UInt8] {
