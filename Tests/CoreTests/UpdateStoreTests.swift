@@ -101,6 +101,18 @@ import Testing
         #expect(try await note(fixture, "updates", id).lines.count == 1)
     }
 
+    @Test func ofEqualChangesTheOneStoredLastIsMeant() async throws {
+        let fixture = try await GitFixture()
+        let id = try await fixture.commit("one", ["f": "1\n"])
+        let store = UpdateStore(try await fixture.repository)
+        let stored = [
+            try await store.store(GitFixture.update(description: "by the old program", commits: [id])),
+            try await store.store(GitFixture.update(description: "by the new program", commits: [id])),
+        ]
+        let last = stored.max { ($0.time, $0.id) < ($1.time, $1.id) }
+        #expect(try await store.find("HEAD") == last)
+    }
+
     @Test func updatesAreFound() async throws {
         let fixture = try await GitFixture()
         let one = try await fixture.commit("one", ["f": "1\n"])

@@ -22,6 +22,7 @@ struct EarlyProof {
     func run(_ update: Update, _ differences: [UnitDifference], progress: (String) -> Void) async throws -> Proof? {
         guard let path = kernel.imagePath else { return nil }
         progress("proving the update against the kernel's image")
+        try await checkModuleStructure(update)
         let image = ImageMemory(try KernelImage(vmlinuxAt: path))
         let plan = try MatchPlan(update)
         let modules = try await layOut(Set(plan.units.compactMap(\.module)), image)
@@ -42,6 +43,15 @@ struct EarlyProof {
         }
         return Proof(
             functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven, findings: findings)
+    }
+
+    /// Old kernels do not compare the size of `struct module`, and a config that drifts changes it.
+    private func checkModuleStructure(_ update: Update) async throws {
+        guard let folder = kernel.modulesPath, let path = try ModuleFiles(folder: folder).first else { return }
+        let size = try ModuleResolver.moduleSize(of: await ModuleFile.read(path), name: path.lastPathComponent)
+        for part in [Update.Path.module, Update.Path.kernelModule] {
+            try ModuleResolver(update.file(part), name: part).checkModuleSize(size)
+        }
     }
 
     private func layOut(_ wanted: Set<String>, _ image: ImageMemory) async throws -> (memory: ModuleImageMemory, names: Set<String>) {

@@ -102,6 +102,12 @@ struct ModuleFiles {
         }
     }
 
+    /// The file of any module; nil where none is there.
+    var first: String? {
+        for module in paths.keys.sorted() { if let path = path(module) { return path } }
+        return nil
+    }
+
     func path(_ module: String) -> String? {
         guard let path = paths[module] else { return nil }
         return ["", ".xz", ".zst", ".gz"].map { path + $0 }.first { Files.exists($0) }
