@@ -4,9 +4,12 @@ import Glibc
 
 struct Apply: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Change the running kernel.", usage: "git ksplice apply [<options>] (<update> | <commit> | <ref> | <file>)")
+        abstract: "Change the running kernel.",
+        usage: "git ksplice apply [<options>] (<update> | <commit> | <ref> | <file>)")
 
-    @Option(help: ArgumentHelp("How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
+    @Option(
+        help: ArgumentHelp(
+            "How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
     var timeout = 30.0
 
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
@@ -26,7 +29,8 @@ struct Apply: AsyncParsableCommand {
         }
         let report = try await applier.apply(found)
         if !quiet {
-            print("\(report.functions.count) function(s) replaced: \(report.functions.joined(separator: ", "))")
+            print(
+                "\(report.functions.count) function(s) replaced: \(report.functions.joined(separator: ", "))")
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
         print("Done!")

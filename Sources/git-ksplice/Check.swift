@@ -20,17 +20,24 @@ struct Check: AsyncParsableCommand {
         if json {
             print(
                 JSON.object([
-                    ("v", .number(1)), ("update", .string(found.id)), ("matched_functions", .number(statistics.functions)),
-                    ("matched_bytes", .number(statistics.bytes)), ("match_ns", .number(Int(statistics.nanoseconds))),
-                    ("functions", .strings(ready.functions)), ("traced", .strings(ready.traced)), ("inside", .strings(ready.inside)),
+                    ("v", .number(1)), ("update", .string(found.id)),
+                    ("matched_functions", .number(statistics.functions)),
+                    ("matched_bytes", .number(statistics.bytes)),
+                    ("match_ns", .number(Int(statistics.nanoseconds))),
+                    ("functions", .strings(ready.functions)), ("traced", .strings(ready.traced)),
+                    ("inside", .strings(ready.inside)),
                 ]).text)
         } else {
             print("update \(found.id.prefix(12)): \(found.manifest.description)")
-            print("  matched    \(statistics.functions) functions, \(statistics.bytes) bytes, in \(statistics.nanoseconds / 1_000_000) ms")
+            print(
+                "  matched    \(statistics.functions) functions, \(statistics.bytes) bytes, in \(statistics.nanoseconds / 1_000_000) ms"
+            )
             print("  replaces   \(ready.functions.joined(separator: ", "))")
             if !ready.traced.isEmpty { print("  traced     \(ready.traced.joined(separator: ", "))") }
             for task in ready.inside { print("  in use     \(task)") }
-            print(ready.inside.isEmpty ? "it can be applied" : "it cannot be applied as long as these tasks are inside")
+            print(
+                ready.inside.isEmpty
+                    ? "it can be applied" : "it cannot be applied as long as these tasks are inside")
         }
         if !ready.inside.isEmpty { throw ExitCode(ExitStatus.busy.rawValue) }
     }

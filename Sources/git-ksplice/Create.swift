@@ -9,20 +9,29 @@ struct Create: AsyncParsableCommand {
             git ksplice create [--kernel <name> | --config <dir> [--release <release>]] --patch <file>
             """)
 
-    @Option(help: ArgumentHelp("The kernel to make it for; not needed where only one is registered.", valueName: "name"))
+    @Option(
+        help: ArgumentHelp(
+            "The kernel to make it for; not needed where only one is registered.", valueName: "name"))
     var kernel: String?
 
     @Option(help: ArgumentHelp("One line that says what the update does.", valueName: "text"))
     var description: String?
 
-    @Option(help: ArgumentHelp("Take the change from a unified diff against the kernel's source.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Take the change from a unified diff against the kernel's source.", valueName: "file"))
     var patch: String?
 
     @Option(
-        help: ArgumentHelp("A folder with .config and, optionally, System.map: the kernel to make it for.", valueName: "dir"))
+        help: ArgumentHelp(
+            "A folder with .config and, optionally, System.map: the kernel to make it for.", valueName: "dir")
+    )
     var config: String?
 
-    @Option(help: ArgumentHelp("With --config: what uname -r says of that kernel, where the folder does not hold it.", valueName: "release"))
+    @Option(
+        help: ArgumentHelp(
+            "With --config: what uname -r says of that kernel, where the folder does not hold it.",
+            valueName: "release"))
     var release: String?
 
     @Option(help: ArgumentHelp("Let a finding through; give it once for each code.", valueName: "code"))
@@ -47,7 +56,9 @@ struct Create: AsyncParsableCommand {
         guard (commit == nil) != (patch == nil) else {
             throw ValidationError("give either a commit or --patch <file>")
         }
-        guard config == nil || kernel == nil else { throw ValidationError("--config and --kernel exclude each other") }
+        guard config == nil || kernel == nil else {
+            throw ValidationError("--config and --kernel exclude each other")
+        }
     }
 
     func run() async throws {
@@ -60,7 +71,8 @@ struct Create: AsyncParsableCommand {
         options.maximumUnits = maxUnits
         let source: ChangeSource =
             if let patch { .patch(name: patch, content: try Files.read(patch)) } else { .revision(commit!) }
-        let creator = Creator(repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
+        let creator = Creator(
+            repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
         report(try await creator.create(source))
     }
 
@@ -75,10 +87,12 @@ struct Create: AsyncParsableCommand {
             if Files.exists(original + "/.config") { folder = original }
         }
         guard let folder else { return nil }
-        let added = try await registry.add(name: folder.lastPathComponent, source: "HEAD", paths: [folder], release: release)
+        let added = try await registry.add(
+            name: folder.lastPathComponent, source: "HEAD", paths: [folder], release: release)
         for piece in added.missing { Talk.warning(piece.message) }
         if added.kernel.identity.release.isEmpty {
-            Talk.warning("'\(folder)' does not say which release the kernel is; code that holds it will not match")
+            Talk.warning(
+                "'\(folder)' does not say which release the kernel is; code that holds it will not match")
             Talk.line("hint: give what uname -r says there with --release")
         }
         return added.kernel.name
@@ -91,7 +105,8 @@ struct Create: AsyncParsableCommand {
         if json {
             print(
                 JSON.object([
-                    ("v", .number(1)), ("update", .string(outcome.stored.id)), ("ref", .string(outcome.stored.ref)),
+                    ("v", .number(1)), ("update", .string(outcome.stored.id)),
+                    ("ref", .string(outcome.stored.ref)),
                     ("existed", .bool(outcome.existed)), ("functions", .strings(names)),
                     ("findings", .array(outcome.findings.map(\.json))),
                 ]).text)
@@ -99,16 +114,24 @@ struct Create: AsyncParsableCommand {
         }
         let short = outcome.stored.id.prefix(12)
         print("update \(short)\(outcome.existed ? " (already made)" : "")")
-        print("  kernel     \(manifest.kernel.release.isEmpty ? manifest.kernel.refName : manifest.kernel.release)")
+        print(
+            "  kernel     \(manifest.kernel.release.isEmpty ? manifest.kernel.refName : manifest.kernel.release)"
+        )
         print("  change     \(manifest.description)")
         print("  functions  \(names.joined(separator: ", "))")
         if let proof = outcome.proof {
-            print("  proven     \(proof.functions) functions (\(proof.bytes) bytes) are those of the kernel's files")
+            print(
+                "  proven     \(proof.functions) functions (\(proof.bytes) bytes) are those of the kernel's files"
+            )
             for path in proof.unproven {
-                Talk.warning("'\(path)' belongs to a module whose file is not at hand: it is first checked when the update is applied")
+                Talk.warning(
+                    "'\(path)' belongs to a module whose file is not at hand: it is first checked when the update is applied"
+                )
             }
         } else if !outcome.existed {
-            Talk.warning("the kernel's image is not at hand: whether the update fits is first checked when it is applied")
+            Talk.warning(
+                "the kernel's image is not at hand: whether the update fits is first checked when it is applied"
+            )
         }
         Talk.line("hint: git ksplice test \(short)")
     }

@@ -5,7 +5,9 @@ struct Export: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Write an update to an archive that can be applied without a repository.")
 
-    @Option(name: .shortAndLong, help: ArgumentHelp("The archive; default: ksplice-<id>.tar.gz.", valueName: "file"))
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp("The archive; default: ksplice-<id>.tar.gz.", valueName: "file"))
     var output: String?
 
     @Argument(help: "An update, or a commit that has one.")

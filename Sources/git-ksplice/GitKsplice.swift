@@ -12,7 +12,8 @@ struct GitKsplice: AsyncParsableCommand {
         discussion: "See 'git ksplice <command> -h' for the options of a command.",
         version: programVersion,
         subcommands: [
-            Init.self, KernelCommand.self, Create.self, List.self, Show.self, Export.self, Check.self, Apply.self,
+            Init.self, KernelCommand.self, Create.self, List.self, Show.self, Export.self, Check.self,
+            Apply.self,
             Undo.self, Status.self, Test.self,
         ],
         helpNames: [.long, .short])
@@ -42,7 +43,8 @@ struct GitKsplice: AsyncParsableCommand {
             Talk.fatal(
                 Failure(
                     "the change cannot be made to a running kernel",
-                    hint: "to let a finding through, after thinking: " + codes.map { "--force \($0)" }.joined(separator: " ")))
+                    hint: "to let a finding through, after thinking: "
+                        + codes.map { "--force \($0)" }.joined(separator: " ")))
             return ExitStatus.cannotBePatched.rawValue
         case let status as ExitCode:
             return status.rawValue
@@ -59,7 +61,9 @@ struct GitKsplice: AsyncParsableCommand {
             return CommandLine.arguments.contains("-h") ? ExitStatus.usage.rawValue : 0
         }
         // git begins these lines in lower case.
-        Talk.line(text.replacing("Error: ", with: "error: ", maxReplacements: 1).replacing("Usage: ", with: "usage: ", maxReplacements: 1))
+        Talk.line(
+            text.replacing("Error: ", with: "error: ", maxReplacements: 1).replacing(
+                "Usage: ", with: "usage: ", maxReplacements: 1))
         return ExitStatus.usage.rawValue
     }
 }

@@ -10,6 +10,8 @@ struct Init: AsyncParsableCommand {
 
     func run() async throws {
         let initialisation = Initialisation(try await Repository())
-        for step in undo ? try await initialisation.undo() : try await initialisation.run() { print(step.text) }
+        for step in undo ? try await initialisation.undo() : try await initialisation.run() {
+            print(step.text)
+        }
     }
 }

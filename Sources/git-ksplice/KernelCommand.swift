@@ -21,7 +21,9 @@ struct KernelAdd: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The commit that the kernel was built from.", valueName: "commit"))
     var source: String
 
-    @Option(name: .customLong("from"), help: ArgumentHelp("What describes the build; give it once for each piece.", valueName: "path"))
+    @Option(
+        name: .customLong("from"),
+        help: ArgumentHelp("What describes the build; give it once for each piece.", valueName: "path"))
     var paths: [String]
 
     @Option(help: ArgumentHelp("What uname -r says of it, where no piece holds that.", valueName: "release"))
@@ -41,7 +43,8 @@ struct KernelAdd: AsyncParsableCommand {
 }
 
 struct KernelList: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "list", abstract: "List the registered kernels.")
+    static let configuration = CommandConfiguration(
+        commandName: "list", abstract: "List the registered kernels.")
 
     func run() async throws {
         let kernels = try await KernelRegistry(try await Repository()).all()
@@ -57,7 +60,8 @@ struct KernelList: AsyncParsableCommand {
 }
 
 struct KernelShow: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "show", abstract: "Show what is known of a kernel.")
+    static let configuration = CommandConfiguration(
+        commandName: "show", abstract: "Show what is known of a kernel.")
 
     @Argument var name: String
 
@@ -69,8 +73,10 @@ struct KernelShow: AsyncParsableCommand {
     static func describe(_ kernel: KernelDescriptor) {
         let identity = kernel.identity
         let rows = [
-            ["name", kernel.name], ["arch", identity.arch], ["build-id", identity.buildID], ["release", identity.release],
-            ["version", identity.version], ["compiler", identity.compiler], ["config", "sha256:" + identity.configDigest],
+            ["name", kernel.name], ["arch", identity.arch], ["build-id", identity.buildID],
+            ["release", identity.release],
+            ["version", identity.version], ["compiler", identity.compiler],
+            ["config", "sha256:" + identity.configDigest],
             ["source", kernel.sourceCommit], ["symbols", "\(kernel.symbols.all.count)"],
             ["exports", "\(kernel.exports.count)"], ["image", kernel.imagePath ?? ""],
             ["boot image", kernel.bootImagePath ?? ""], ["modules", kernel.modulesPath ?? ""],

@@ -31,7 +31,12 @@ struct List: AsyncParsableCommand {
             }
             return
         }
-        let rows = updates.map { [String($0.id.prefix(12)), $0.release.isEmpty ? String($0.buildID.prefix(12)) : $0.release, $0.description] }
+        let rows = updates.map {
+            [
+                String($0.id.prefix(12)), $0.release.isEmpty ? String($0.buildID.prefix(12)) : $0.release,
+                $0.description,
+            ]
+        }
         for line in rows.columns { print(line) }
     }
 }

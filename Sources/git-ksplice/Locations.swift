@@ -14,7 +14,9 @@ enum Locations {
             tried.append(folder + "/kernel")
             folder = folder.directoryPart
         }
-        for candidate in tried where Files.exists(candidate + "/update.h") { return try Files.absolute(candidate) }
+        for candidate in tried where Files.exists(candidate + "/update.h") {
+            return try Files.absolute(candidate)
+        }
         throw Failure(
             "cannot find the sources of ksplice.ko near '\(program)'",
             hint: "set GIT_KSPLICE_KERNEL_DIR to the folder that holds them")

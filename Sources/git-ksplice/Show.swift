@@ -34,13 +34,17 @@ struct Show: AsyncParsableCommand {
         let kernel = manifest.kernel
         print("update \(update.id)")
         var rows = [
-            ["change", manifest.description], ["kernel", "\(kernel.arch) \(kernel.release) \(kernel.version)"],
+            ["change", manifest.description],
+            ["kernel", "\(kernel.arch) \(kernel.release) \(kernel.version)"],
             ["build-id", kernel.buildID], ["compiler", kernel.compiler],
         ]
         rows += manifest.commits.map { ["commit", $0] }
         for unit in manifest.units.indices {
             let names = manifest.replacements.filter { $0.unit == unit && $0.partOf == nil }.map(\.symbol)
-            rows.append(["replaces", "\(manifest.units[unit].path) (\(manifest.units[unit].module ?? "vmlinux")): \(names.joined(separator: ", "))"])
+            rows.append([
+                "replaces",
+                "\(manifest.units[unit].path) (\(manifest.units[unit].module ?? "vmlinux")): \(names.joined(separator: ", "))",
+            ])
         }
         if !manifest.modules.isEmpty { rows.append(["modules", manifest.modules.joined(separator: ", ")]) }
         if !manifest.forced.isEmpty { rows.append(["forced", manifest.forced.joined(separator: ", ")]) }

@@ -14,7 +14,8 @@ struct Status: AsyncParsableCommand {
             let kernel = try await host.identity()
             print(
                 JSON.object([
-                    ("v", .number(1)), ("release", .string(kernel.release)), ("build_id", .string(kernel.buildID)),
+                    ("v", .number(1)), ("release", .string(kernel.release)),
+                    ("build_id", .string(kernel.buildID)),
                     ("updates", .array(updates.map(\.json))),
                 ]).text)
             return

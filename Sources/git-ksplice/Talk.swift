@@ -41,7 +41,8 @@ extension Array where Element == [String] {
         let widths = (0..<count).map { column in map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
         return map { row in
             row.enumerated().map { position, text in
-                position == row.count - 1 ? text : text + String(repeating: " ", count: widths[position] - text.count + 2)
+                position == row.count - 1
+                    ? text : text + String(repeating: " ", count: widths[position] - text.count + 2)
             }.joined()
         }
     }

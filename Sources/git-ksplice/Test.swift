@@ -3,15 +3,21 @@ import Core
 
 struct Test: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Try an update on its own kernel in a virtual machine.", usage: "git ksplice test [<options>] [<update>]")
+        abstract: "Try an update on its own kernel in a virtual machine.",
+        usage: "git ksplice test [<options>] [<update>]")
 
-    @Option(help: ArgumentHelp("A shell command to run before, after apply, and after undo.", valueName: "cmd"))
+    @Option(
+        help: ArgumentHelp("A shell command to run before, after apply, and after undo.", valueName: "cmd"))
     var run: String?
 
-    @Option(help: ArgumentHelp("A file that the command needs; it is put into the folder where it runs.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "A file that the command needs; it is put into the folder where it runs.", valueName: "file"))
     var copy: [String] = []
 
-    @Option(help: ArgumentHelp("The registered kernel to boot; default: the one that the update is for.", valueName: "name"))
+    @Option(
+        help: ArgumentHelp(
+            "The registered kernel to boot; default: the one that the update is for.", valueName: "name"))
     var kernel: String?
 
     @Option(help: ArgumentHelp("Memory of the virtual machine.", valueName: "MiB"))
@@ -39,9 +45,12 @@ struct Test: AsyncParsableCommand {
         try report(try await test.run(found), found)
     }
 
-    private func chosenKernel(_ wanted: KernelIdentity, _ registry: KernelRegistry) async throws -> KernelSummary {
+    private func chosenKernel(_ wanted: KernelIdentity, _ registry: KernelRegistry) async throws
+        -> KernelSummary
+    {
         if let kernel { return try await registry.summary(kernel) }
-        guard let summary = try await registry.all().first(where: { $0.identity.refName == wanted.refName }) else {
+        guard let summary = try await registry.all().first(where: { $0.identity.refName == wanted.refName })
+        else {
             throw Failure(
                 "the update's kernel (\(wanted.release)) is not registered here", status: .notFound,
                 hint: "git ksplice kernel add NAME --source COMMIT --from PACKAGE")
@@ -61,7 +70,9 @@ struct Test: AsyncParsableCommand {
             for line in report.kernelLog.lines where line.contains("ksplice") { print("    " + line) }
         }
         for warning in report.warnings { Talk.warning("kernel log: " + warning) }
-        let failed = [VirtualTest.Step.apply, VirtualTest.Step.undo].compactMap { report.result($0) }.first { $0.status != 0 }
+        let failed = [VirtualTest.Step.apply, VirtualTest.Step.undo].compactMap { report.result($0) }.first {
+            $0.status != 0
+        }
         if let failed { throw Failure("'\(failed.name)' failed in the virtual machine", status: .no) }
         guard report.warnings.isEmpty else { throw Failure("the kernel log has warnings", status: .no) }
     }

@@ -8,7 +8,8 @@ import Testing
     @Test func words() {
         #expect(shellWords("a  b\tc"[...]) == ["a", "b", "c"])
         #expect(shellWords(#"-DX='"a b"' "c d" e\ f"#[...]) == [#"-DX="a b""#, "c d", "e f"])
-        #expect(shellWords("gcc -c x.c ; ./objtool x.o"[...]) == ["gcc", "-c", "x.c", ";", "./objtool", "x.o"])
+        #expect(
+            shellWords("gcc -c x.c ; ./objtool x.o"[...]) == ["gcc", "-c", "x.c", ";", "./objtool", "x.o"])
         #expect(shellWords(""[...]) == [])
     }
 
@@ -31,7 +32,9 @@ import Testing
 
     @Test func compilingWhatThePreprocessorLeft() throws {
         let words = try CompileCommand(parsing: Self.record, source: "x").compile("in.i", to: "out.o")
-        #expect(!words.contains { $0.hasPrefix("-I") || $0.hasPrefix("-D") || $0 == "-include" || $0 == "/s/k.h" })
+        #expect(
+            !words.contains { $0.hasPrefix("-I") || $0.hasPrefix("-D") || $0 == "-include" || $0 == "/s/k.h" }
+        )
         #expect(words.contains("-ffunction-sections") && words.contains("-fdata-sections"))
         #expect(words.contains("-O2"))
         #expect(words.suffix(3) == ["-o", "out.o", "in.i"])

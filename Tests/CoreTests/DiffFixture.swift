@@ -8,7 +8,8 @@ struct DiffFixture {
     var difference: UnitDifference
 
     static let tables = [
-        ".altinstructions": 12, ".parainstructions": 16, "__jump_table": 16, ".smp_locks": 4, "__mcount_loc": 8,
+        ".altinstructions": 12, ".parainstructions": 16, "__jump_table": 16, ".smp_locks": 4,
+        "__mcount_loc": 8,
         "__bug_table": 12, "__ex_table": 12,
     ]
 
@@ -19,7 +20,8 @@ struct DiffFixture {
             try Files.write(text, to: "\(folder)/\(name).c")
             try await Command(
                 [
-                    "gcc", "-O2", "-g", "-fno-pic", "-mcmodel=kernel", "-mno-red-zone", "-fno-asynchronous-unwind-tables",
+                    "gcc", "-O2", "-g", "-fno-pic", "-mcmodel=kernel", "-mno-red-zone",
+                    "-fno-asynchronous-unwind-tables",
                     "-fcf-protection=none", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections",
                     "-fno-toplevel-reorder",
                 ] + flags + ["-c", "-o", "\(folder)/\(name).o", "\(folder)/\(name).c"]
@@ -28,7 +30,8 @@ struct DiffFixture {
         preObject = try ObjectFile(path: folder + "/pre.o")
         postObject = try ObjectFile(path: folder + "/post.o")
         difference = try UnitDifference.compare(
-            path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o", tables: Self.tables)
+            path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o",
+            tables: Self.tables)
     }
 
     var changed: [String] { difference.functions.map(\.name).sorted() }

@@ -13,23 +13,27 @@ import Testing
     }
 
     @Test func aStringsContentCountsAndItsPlaceDoesNot() async throws {
-        let text = "extern void g(const char *); void e(void) { %g(\"beta\"); } void f(void) { g(\"alpha\"); g(\"gamma\"); }"
+        let text =
+            "extern void g(const char *); void e(void) { %g(\"beta\"); } void f(void) { g(\"alpha\"); g(\"gamma\"); }"
         let other = try await DiffFixture(
             text.replacing("%", with: ""), text.replacing("%", with: "").replacing("gamma", with: "delta"))
         #expect(other.changed == ["f"])
         // A string before the others moves them all.
-        let moved = try await DiffFixture(text.replacing("%", with: ""), text.replacing("%", with: "g(\"aaa\"); "))
+        let moved = try await DiffFixture(
+            text.replacing("%", with: ""), text.replacing("%", with: "g(\"aaa\"); "))
         #expect(moved.changed == ["e"])
     }
 
     @Test func aCalleeThatIsReplacedDoesNotChangeItsCaller() async throws {
-        let text = "extern void g(int); __attribute__((noinline)) void e(int x) { g(x); g(%d); } void f(void) { e(1); e(2); e(3); }"
+        let text =
+            "extern void g(int); __attribute__((noinline)) void e(int x) { g(x); g(%d); } void f(void) { e(1); e(2); e(3); }"
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))
         #expect(fixture.changed == ["e"])
     }
 
     @Test func newCodeRefersToReplacedFunctionsFromOutside() async throws {
-        let text = "extern void g(int); __attribute__((noinline)) void e(int x) { g(x); g(%d); } void f(void) { e(%d); e(2); e(3); }"
+        let text =
+            "extern void g(int); __attribute__((noinline)) void e(int x) { g(x); g(%d); } void f(void) { e(%d); e(2); e(3); }"
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))
         #expect(fixture.replaced == ["e", "f"])
         let shipment = try #require(fixture.difference.shipment)
@@ -69,12 +73,15 @@ import Testing
             int f(int x) { if (__builtin_expect(x < 0, 0)) { bad(%d); bad(x); bad(2); return -1; } g(x); g(1); return 0; }
             """
         let fixture = try await DiffFixture(
-            text.replacing("%d", with: "5"), text.replacing("%d", with: "6"), flags: ["-freorder-blocks-and-partition"])
+            text.replacing("%d", with: "5"), text.replacing("%d", with: "6"),
+            flags: ["-freorder-blocks-and-partition"])
         #expect(fixture.changed == ["f", "f.cold"])
         let part = try #require(fixture.difference.functions.first { $0.name == "f.cold" })
         #expect(part.partOf == "f")
         let shipped = try #require(fixture.difference.shipment?.object)
-        let named = shipped.sections.flatMap(\.relocations).filter { shipped.symbols[$0.symbol].name.hasPrefix("f") }
+        let named = shipped.sections.flatMap(\.relocations).filter {
+            shipped.symbols[$0.symbol].name.hasPrefix("f")
+        }
         #expect(named.isEmpty)
     }
 
@@ -84,7 +91,8 @@ import Testing
             void a(void) { static int n; g(&n); n++; } void b(void) { static int n; g(&n); n += 2; }
             """
         let fixture = try await DiffFixture(
-            text.replacing("%", with: ""), text.replacing("%", with: "void z(void) { static int n; g(&n); n += 3; }"))
+            text.replacing("%", with: ""),
+            text.replacing("%", with: "void z(void) { static int n; g(&n); n += 3; }"))
         #expect(fixture.changed == ["z"])
         #expect(fixture.codes.isEmpty)
     }
@@ -118,11 +126,14 @@ import Testing
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))
         #expect(fixture.codes.isEmpty)
         #expect(fixture.changed == ["f"])
-        #expect(fixture.difference.shipment?.object.symbols.contains { $0.name == "t" && $0.isDefinedInSection } == true)
+        #expect(
+            fixture.difference.shipment?.object.symbols.contains { $0.name == "t" && $0.isDefinedInSection }
+                == true)
     }
 
     @Test func changedInitCodeIsAFinding() async throws {
-        let text = "extern void g(int); __attribute__((section(\".init.text\"))) void f(int x) { g(x); g(%d); }"
+        let text =
+            "extern void g(int); __attribute__((section(\".init.text\"))) void f(int x) { g(x); g(%d); }"
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))
         #expect(fixture.codes == ["init-changed"])
         #expect(fixture.difference.isEmpty)
@@ -134,16 +145,19 @@ import Testing
     }
 
     @Test func functionsWithoutRoomForARedirect() async throws {
-        let tiny = try await DiffFixture("int f(void) { return 0; }", "extern int g(void); int f(void) { return g() + g(); }")
+        let tiny = try await DiffFixture(
+            "int f(void) { return 0; }", "extern int g(void); int f(void) { return g() + g(); }")
         #expect(tiny.codes == ["no-room"])
         let large = "extern void g(int); %void f(int x) { g(x); g(%d); }"
         let fits = try await DiffFixture(
-            large.replacing("%d", with: "5").replacing("%", with: ""), large.replacing("%d", with: "6").replacing("%", with: ""))
+            large.replacing("%d", with: "5").replacing("%", with: ""),
+            large.replacing("%d", with: "6").replacing("%", with: ""))
         #expect(fits.codes.isEmpty)
     }
 
     @Test func entryCodeIsRefused() async throws {
-        let text = "extern void g(int); __attribute__((section(\".entry.text\"))) void f(int x) { g(x); g(%d); }"
+        let text =
+            "extern void g(int); __attribute__((section(\".entry.text\"))) void f(int x) { g(x); g(%d); }"
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))
         #expect(fixture.codes == ["entry-code"])
     }
@@ -169,7 +183,8 @@ import Testing
         func site(_ table: String, _ size: Int) -> String {
             "asm volatile(\"1: nop; nop\\n.pushsection \(table),\\\"a\\\"\\n.long 1b - .\\n.skip \(size - 4)\\n.popsection\");"
         }
-        let both = "extern void g(int); % void f(int x) { g(x); \(site("__ex_table", 12)) \(site("__bug_table", 12)) g(1); }"
+        let both =
+            "extern void g(int); % void f(int x) { g(x); \(site("__ex_table", 12)) \(site("__bug_table", 12)) g(1); }"
         let fixture = try await DiffFixture(
             both.replacing("%", with: "void e(int x) { g(x); g(2); }"),
             both.replacing("%", with: "void e(int x) { g(x); \(site("__bug_table", 12)) g(2); }"))
@@ -177,7 +192,8 @@ import Testing
     }
 
     @Test func registrationTablesAreReviewed() async throws {
-        let text = "static int f(void) { return 1; } __attribute__((section(\".initcall6.init\"), used)) static int (*p)(void) = f;"
+        let text =
+            "static int f(void) { return 1; } __attribute__((section(\".initcall6.init\"), used)) static int (*p)(void) = f;"
         let fixture = try await DiffFixture("int z = 1;", "int z = 1; " + text)
         #expect(fixture.codes.contains("registration-changed"))
     }

@@ -6,7 +6,9 @@ import Testing
 @testable import Core
 
 @Suite struct DocumentationTests {
-    static let completions = ["completions/git-ksplice.bash", "completions/_git-ksplice", "completions/git-ksplice.fish"]
+    static let completions = [
+        "completions/git-ksplice.bash", "completions/_git-ksplice", "completions/git-ksplice.fish",
+    ]
 
     @Test func everyCommandIsFound() throws {
         let commands = try CommandSource.all()
@@ -29,7 +31,9 @@ import Testing
             }
             let page = try SourceTree.text(path)
             #expect(page.contains(".Nm git-ksplice-\(command.name)\n"), "\(path)")
-            #expect(overview.contains(".It Xr git-ksplice-\(command.name) 1\n"), "git-ksplice.1 does not list '\(command.name)'")
+            #expect(
+                overview.contains(".It Xr git-ksplice-\(command.name) 1\n"),
+                "git-ksplice.1 does not list '\(command.name)'")
             for name in command.subcommands {
                 #expect(page.contains(".Nm git ksplice \(command.name) \(name)\n"), "\(path) lacks '\(name)'")
             }
@@ -40,7 +44,9 @@ import Testing
         for command in try CommandSource.all() {
             let page = try SourceTree.text("Documentation/man/git-ksplice-\(command.name).1")
             let documented = Set(page.matches(of: /Fl -([a-z][a-z-]*)/).map { String($0.1) })
-            #expect(command.options.subtracting(documented).isEmpty, "git-ksplice-\(command.name).1 lacks options")
+            #expect(
+                command.options.subtracting(documented).isEmpty, "git-ksplice-\(command.name).1 lacks options"
+            )
             for letter in command.letters {
                 #expect(page.contains(".It Fl \(letter) "), "git-ksplice-\(command.name).1 lacks -\(letter)")
             }
@@ -50,7 +56,8 @@ import Testing
     @Test func noManualPageInventsAnOption() throws {
         for command in try CommandSource.all() where !command.options.isEmpty {
             let page = try SourceTree.text("Documentation/man/git-ksplice-\(command.name).1")
-            let documented = Set(page.matches(of: /\.It (?:Fl \w (?:Ar \w+ )?, )?Fl -([a-z][a-z-]*)/).map { String($0.1) })
+            let documented = Set(
+                page.matches(of: /\.It (?:Fl \w (?:Ar \w+ )?, )?Fl -([a-z][a-z-]*)/).map { String($0.1) })
             let invented = documented.subtracting(command.options)
             #expect(invented.isEmpty, "git-ksplice-\(command.name).1 has options that the command lacks")
         }
@@ -82,15 +89,21 @@ import Testing
         var codes: Set<String> = []
         for path in try SourceTree.files("Sources/Core", suffixes: [".swift"]) {
             let text = try SourceTree.code(path)
-            for match in text.matches(of: /\b(?:Finding|add|refuse)\(\s*"([a-z]+(?:-[a-z]+)*)",/) { codes.insert(String(match.1)) }
+            for match in text.matches(of: /\b(?:Finding|add|refuse)\(\s*"([a-z]+(?:-[a-z]+)*)",/) {
+                codes.insert(String(match.1))
+            }
         }
         return codes
     }
 
     @Test func everyFindingIsExplained() throws {
         let codes = try findingCodes()
-        #expect(codes.isSuperset(of: ["type-layout", "data-changed", "kconfig", "too-many-units", "ambiguous"]))
-        let sections = Set(try SourceTree.text("Documentation/findings.md").matches(of: /\n### ([a-z-]+)\n/).map { String($0.1) })
+        #expect(
+            codes.isSuperset(of: ["type-layout", "data-changed", "kconfig", "too-many-units", "ambiguous"]))
+        let sections = Set(
+            try SourceTree.text("Documentation/findings.md").matches(of: /\n### ([a-z-]+)\n/).map {
+                String($0.1)
+            })
         #expect(codes.subtracting(sections).isEmpty, "findings.md lacks sections")
         #expect(sections.subtracting(codes).isEmpty, "findings.md explains codes that nothing gives")
     }
@@ -108,7 +121,9 @@ import Testing
         #expect(values.count >= 11)
         let page = try SourceTree.text("Documentation/man/git-ksplice.1")
         let table = try #require(page.range(of: ".Sh EXIT STATUS"))
-        for value in values { #expect(page[table.upperBound...].contains(".It \(value)\n"), "exit status \(value)") }
+        for value in values {
+            #expect(page[table.upperBound...].contains(".It \(value)\n"), "exit status \(value)")
+        }
     }
 
     @Test func everyCauseOfTheKernelModuleIsExplained() throws {
@@ -116,6 +131,8 @@ import Testing
         let causes = source.matches(of: /\[KSPLICE_[A-Z_]+\] = "([a-z-]+)"/).map { String($0.1) }
         #expect(causes.count >= 10)
         let page = try SourceTree.text("Documentation/man/git-ksplice-apply.1")
-        for cause in causes where cause != "none" { #expect(page.contains(".It \(cause)\n"), "cause '\(cause)'") }
+        for cause in causes where cause != "none" {
+            #expect(page.contains(".It \(cause)\n"), "cause '\(cause)'")
+        }
     }
 }

@@ -35,7 +35,10 @@ import Testing
     }
 
     @Test func theLibraryNeverPrints() throws {
-        #expect(try offenders(/\b(?:print|debugPrint|dump|puts|printf|fputs)\(|\bSTD(?:OUT|ERR)_FILENO\b/, allowed: []) == [])
+        #expect(
+            try offenders(
+                /\b(?:print|debugPrint|dump|puts|printf|fputs)\(|\bSTD(?:OUT|ERR)_FILENO\b/, allowed: [])
+                == [])
     }
 
     @Test func nothingBelowKnowsGitOrHosts() throws {
@@ -43,21 +46,28 @@ import Testing
         for path in try SourceTree.files("Sources/Core", suffixes: [".swift"])
         where below.contains(where: { path.hasPrefix("Sources/Core/\($0)/") }) {
             let code = try SourceTree.code(path)
-            let match = code.firstMatch(of: /\b(?:Repository|UpdateStore|KernelStore|LocalHost|Workspace|Command)\b[.(]/)
+            let match = code.firstMatch(
+                of: /\b(?:Repository|UpdateStore|KernelStore|LocalHost|Workspace|Command)\b[.(]/)
             #expect(match == nil, "\(path)")
         }
     }
 
     @Test func nobodyImportsFoundation() throws {
-        for path in try SourceTree.files("Sources", suffixes: [".swift"]) + SourceTree.files("Tests", suffixes: [".swift"]) {
+        for path in try SourceTree.files("Sources", suffixes: [".swift"])
+            + SourceTree.files("Tests", suffixes: [".swift"])
+        {
             let code = try SourceTree.code(path)
             #expect(code.firstMatch(of: /(?m)^\s*(?:\w+ )?import Foundation/) == nil, "\(path)")
         }
     }
 
     @Test func filesAreShort() throws {
-        let swift = try SourceTree.files("Sources", suffixes: [".swift"]) + SourceTree.files("Tests", suffixes: [".swift"])
-        let c = try SourceTree.files("Sources", suffixes: [".c", ".h"]) + SourceTree.files("kernel", suffixes: [".c", ".h"])
+        let swift =
+            try SourceTree.files("Sources", suffixes: [".swift"])
+            + SourceTree.files("Tests", suffixes: [".swift"])
+        let c =
+            try SourceTree.files("Sources", suffixes: [".c", ".h"])
+            + SourceTree.files("kernel", suffixes: [".c", ".h"])
         #expect(!c.isEmpty)
         for (paths, limit) in [(swift, 500), (c, 800)] {
             for path in paths {
@@ -73,7 +83,8 @@ import Testing
         }
         for path in try SourceTree.files("kernel", suffixes: [".c", ".h"]) {
             let text = try SourceTree.text(path)
-            #expect(text.lines.first?.contains("SPDX-License-Identifier: GPL-2.0-or-later") == true, "\(path)")
+            #expect(
+                text.lines.first?.contains("SPDX-License-Identifier: GPL-2.0-or-later") == true, "\(path)")
         }
     }
 }

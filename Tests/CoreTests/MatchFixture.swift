@@ -104,11 +104,14 @@ final class MatchFixture {
         return try memory.read(at: address(name), count: Int(size))
     }
 
-    func match(isImage: Bool = false, module: String? = nil, tables: [String: Int] = tables, required: Set<Int> = []) throws
+    func match(
+        isImage: Bool = false, module: String? = nil, tables: [String: Int] = tables, required: Set<Int> = []
+    ) throws
         -> MatchResult
     {
         var matcher = try Matcher(
-            units: [MatchUnit(path: "u.c", module: module, object: object, required: required)], tables: tables, memory: memory,
+            units: [MatchUnit(path: "u.c", module: module, object: object, required: required)],
+            tables: tables, memory: memory,
             symbols: KernelSymbols(listed), isImage: isImage)
         return matcher.match()
     }

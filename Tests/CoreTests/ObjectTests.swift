@@ -33,7 +33,8 @@ import Testing
         }
         #expect(symbols(again) == symbols(object))
         // The writer's result is a fixed point, and what other tools read is the same.
-        #expect(try ELFWriter.write(again) == ELFWriter.write(ObjectFile(ELFWriter.write(again), name: "third")))
+        #expect(
+            try ELFWriter.write(again) == ELFWriter.write(ObjectFile(ELFWriter.write(again), name: "third")))
     }
 
     @Test func linkersReadWhatIsWritten() async throws {
@@ -63,9 +64,12 @@ import Testing
             // The header and the section headers, which stand at the end, are where numbers are trusted.
             for _ in 0..<3 {
                 let inHeader = UInt8.random(in: 0...2, using: &random) == 0
-                let place = inHeader ? Int.random(in: 0..<64, using: &random)
+                let place =
+                    inHeader
+                    ? Int.random(in: 0..<64, using: &random)
                     : Int.random(in: bytes.count / 2..<bytes.count, using: &random)
-                altered[place] = [0, 1, 0x7f, 0x80, 0xff, UInt8.random(in: 0...255, using: &random)].randomElement()!
+                altered[place] = [0, 1, 0x7f, 0x80, 0xff, UInt8.random(in: 0...255, using: &random)]
+                    .randomElement()!
             }
             do {
                 let object = try ObjectFile(altered, name: "altered")

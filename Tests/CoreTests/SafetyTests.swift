@@ -13,7 +13,8 @@ import Testing
     private static func header(_ bytes: [UInt8], type: UInt32) throws -> Int {
         let table = Int(try #require(bytes.load(UInt64.self, at: 40)))
         let count = Int(try #require(bytes.load(UInt16.self, at: 60)))
-        return try #require((0..<count).map { table + $0 * 64 }.first { bytes.load(UInt32.self, at: $0 + 4) == type })
+        return try #require(
+            (0..<count).map { table + $0 * 64 }.first { bytes.load(UInt32.self, at: $0 + 4) == type })
     }
 
     @Test func anEnormousRelocationOffsetIsRefused() async throws {
@@ -27,7 +28,8 @@ import Testing
     @Test func aNullSectionHasNoContent() async throws {
         let source = "char table[88] __attribute__((section(\".ksplice.table\"))) = {1};" + Self.simple
         var bytes = try ELFWriter.write(try await MatchFixture.compile(source, flags: []))
-        let name = try #require(try ELFEditor(bytes, name: "u.ko").headers.first { $0.name == ".ksplice.table" })
+        let name = try #require(
+            try ELFEditor(bytes, name: "u.ko").headers.first { $0.name == ".ksplice.table" })
         bytes.store(SectionType.null, at: name.place + 4)
         bytes.store(UInt64(1) << 40, at: name.place + 24)
         let editor = try ELFEditor(bytes, name: "u.ko")
@@ -56,12 +58,15 @@ import Testing
             core.store(piece.address, at: place + 16)
             core.store(UInt64(0x1000), at: place + 40)
             core.replaceSubrange(
-                0x1000 * (index + 1)..<0x1000 * (index + 2), with: [UInt8](repeating: piece.byte, count: 0x1000))
+                0x1000 * (index + 1)..<0x1000 * (index + 2),
+                with: [UInt8](repeating: piece.byte, count: 0x1000))
         }
         try Files.write(core, to: folder + "/core")
         let memory = try KcoreMemory(path: folder + "/core")
         for piece in pieces + pieces.reversed() {
-            #expect(try memory.read(at: piece.address + 0x800, count: 16) == [UInt8](repeating: piece.byte, count: 16))
+            #expect(
+                try memory.read(at: piece.address + 0x800, count: 16)
+                    == [UInt8](repeating: piece.byte, count: 16))
         }
     }
 
@@ -83,7 +88,9 @@ import Testing
         let readOnly: Range<UInt64> = 0xffff_ffff_8200_0000..<0xffff_ffff_8280_0000
         for (address, isRefused) in [(UInt64(0xffff_ffff_8210_0000), true), (0xffff_ffff_8290_0000, false)] {
             var module = try ModuleResolver(bytes, name: "u.ko")
-            let resolve = { try module.resolve(readOnly: readOnly) { $0 == "key" ? address : 0xffff_ffff_8100_0000 } }
+            let resolve = {
+                try module.resolve(readOnly: readOnly) { $0 == "key" ? address : 0xffff_ffff_8100_0000 }
+            }
             if isRefused { #expect(throws: Failure.self) { try resolve() } } else { try resolve() }
         }
     }
@@ -97,8 +104,10 @@ import Testing
             try Files.write(text, to: "\(folder)/\(name).c")
             try await Command(
                 [
-                    "gcc", "-O2", "-g", "-fno-pic", "-mcmodel=kernel", "-mno-red-zone", "-fno-asynchronous-unwind-tables",
-                    "-fcf-protection=none", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections", "-c", "-o",
+                    "gcc", "-O2", "-g", "-fno-pic", "-mcmodel=kernel", "-mno-red-zone",
+                    "-fno-asynchronous-unwind-tables",
+                    "-fcf-protection=none", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections",
+                    "-c", "-o",
                     "\(folder)/\(name).o", "\(folder)/\(name).c",
                 ]
             ).check()
@@ -107,10 +116,12 @@ import Testing
             path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o", tables: [:])
     }
 
-    private static let before = "extern void g(int); extern void later(void (*)(int)); void f(int x) { g(x); g(1); }"
+    private static let before =
+        "extern void g(int); extern void later(void (*)(int)); void f(int x) { g(x); g(1); }"
 
     @Test func passingOnANewFunctionMakesAnUpdateResident() async throws {
-        let new = "extern void g(int); extern void later(void (*)(int));"
+        let new =
+            "extern void g(int); extern void later(void (*)(int));"
             + "__attribute__((noinline)) static void h(int x) { g(x); g(2); g(x + 3); }"
         let calls = try await Self.difference(Self.before, new + "void f(int x) { g(x); h(x); h(x + 1); }")
         #expect(try #require(calls.shipment).keepsAddresses == false)
@@ -135,14 +146,17 @@ import Testing
     // MARK: - Names
 
     @Test func whatAUnitDefinesIsNotTakenFromElsewhere() async throws {
-        let fixture = try await MatchFixture("extern int g(int); static int state; int f(int x) { return state += g(x); }",
+        let fixture = try await MatchFixture(
+            "extern int g(int); static int state; int f(int x) { return state += g(x); }",
             externals: ["g": 0xffff_ffff_8180_0000])
         // Of a module whose variables kallsyms does not list; the kernel image has a variable of that name.
         let unit = MatchUnit(path: "u.c", module: "m", object: fixture.object)
         let own = try #require(fixture.object.symbols.firstIndex { $0.name == "state" })
         let result = MatchResult(
             functions: [[]], values: [[:]], failures: [], notPresent: [], statistics: .init(), units: [unit],
-            symbols: KernelSymbols([.init(address: 0xffff_ffff_8290_0000, kind: UInt8(ascii: "d"), name: "state")]))
+            symbols: KernelSymbols([
+                .init(address: 0xffff_ffff_8290_0000, kind: UInt8(ascii: "d"), name: "state")
+            ]))
         #expect(throws: Failure.self) { try result.resolve("state", unit: 0, symbolIndex: own) }
         #expect(try result.resolve("state", unit: 0).address == 0xffff_ffff_8290_0000)
     }

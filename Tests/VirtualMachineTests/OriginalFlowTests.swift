@@ -31,7 +31,10 @@ extension VirtualMachineTests {
             defer { try? Files.remove(folder) }
             try await prepare(folder, laboratory)
             let create = try await Command(
-                [laboratory.program, "create", "--patch", "./prctl", "--release", try await release(laboratory)], directory: folder
+                [
+                    laboratory.program, "create", "--patch", "./prctl", "--release",
+                    try await release(laboratory),
+                ], directory: folder
             ).run()
             #expect(create.status == 0, "\(create.said)")
             #expect(create.text.contains("__do_sys_prctl"))
@@ -66,11 +69,15 @@ extension VirtualMachineTests {
             for (key, value) in [("user.name", "A U Thor"), ("user.email", "author@example.com")] {
                 try await Command(["git", "config", key, value], directory: folder).check()
             }
-            let refs = try await Laboratory.git(["for-each-ref", "--format=%(refname)", "refs/ksplice/kernels"])
+            let refs = try await Laboratory.git([
+                "for-each-ref", "--format=%(refname)", "refs/ksplice/kernels",
+            ])
             let ref = try #require(refs.lines.first)
             try Files.createDirectory(folder + "/ksplice")
             for (file, part) in [(".config", "config"), ("System.map", "symbols")] {
-                let content = try await Command(["git", "cat-file", "blob", "\(ref):\(part)"], directory: source).check()
+                let content = try await Command(
+                    ["git", "cat-file", "blob", "\(ref):\(part)"], directory: source
+                ).check()
                 try Files.write(content.output, to: "\(folder)/ksplice/\(file)")
             }
             try Files.write(Self.patch, to: folder + "/prctl")

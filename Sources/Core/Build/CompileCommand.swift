@@ -74,7 +74,9 @@ public struct CompileCommand: Sendable, Equatable {
             if word.hasPrefix("-I") || word.hasPrefix("-D") || word.hasPrefix("-U") { continue }
             kept.append(word)
         }
-        return kept + Self.sectionOptions + ["-fno-diagnostics-show-caret", "-fpreprocessed", "-c", "-o", output, preprocessed]
+        return kept + Self.sectionOptions + [
+            "-fno-diagnostics-show-caret", "-fpreprocessed", "-c", "-o", output, preprocessed,
+        ]
     }
 }
 

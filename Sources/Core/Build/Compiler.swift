@@ -54,7 +54,8 @@ public struct Compiler: Sendable {
         let missing = places.map(\.0).filter { !Files.exists(commandFile($0)) }
         if !missing.isEmpty {
             let targets = missing.map { String($0.dropLast(2)) + ".o" }
-            let result = try await workspace.make(["-j\(Workspace.processors)"] + targets, configuration).run()
+            let result = try await workspace.make(["-j\(Workspace.processors)"] + targets, configuration)
+                .run()
             guard result.succeeded else {
                 throw Failure(
                     "the kernel's own source does not compile here: \(missing.joined(separator: ", "))\n"
@@ -85,7 +86,9 @@ public struct Compiler: Sendable {
             let arguments = unit.command.compile("-", to: "-").joined(separator: "\0")
             return PreprocessedUnit(
                 unit: unit, file: file, codeDigest: sha256(withoutMarkers(text)),
-                key: sha256(Array(arguments.utf8) + [0] + Array(configuration.toolchain.versionText.utf8) + [0] + text))
+                key: sha256(
+                    Array(arguments.utf8) + [0] + Array(configuration.toolchain.versionText.utf8) + [0] + text
+                ))
         }
     }
 
@@ -105,7 +108,8 @@ public struct Compiler: Sendable {
     }
 
     private func run(_ command: [String], path: String) async throws {
-        let result = try await Command(command, directory: workspace.object, environment: makeEnvironment).run()
+        let result = try await Command(command, directory: workspace.object, environment: makeEnvironment)
+            .run()
         guard result.succeeded else {
             let words = result.errorText.replacing(workspace.source + "/", with: "").trimmed
             throw Failure("'\(path)' does not compile\n\(words)")

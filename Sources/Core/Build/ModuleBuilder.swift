@@ -5,7 +5,6 @@
 // ksplice.ko, the glue of update modules and the sizes of table entries depend on the kernel alone; they are built once
 // and kept in the workspace.
 
-
 public struct ModuleBuilder: Sendable {
     let workspace: Workspace
     /// The folder `kernel/` of the project: the sources of ksplice.ko.
@@ -63,7 +62,8 @@ public struct ModuleBuilder: Sendable {
             (source: "\(kernelSources)/\($0)", object: "\(folder)/k-\($0.dropLast(2)).o", module: "ksplice")
         }
         let parts = jobs.map(\.object)
-        jobs.append(("\(kernelSources)/\(Self.glueSource)", "\(folder)/glue.o", ModuleResolver.placeholderName))
+        jobs.append(
+            ("\(kernelSources)/\(Self.glueSource)", "\(folder)/glue.o", ModuleResolver.placeholderName))
         jobs.append((folder + "/module.c", folder + "/module.o", ModuleResolver.placeholderName))
         jobs.append((folder + "/module.c", folder + "/k-module.o", "ksplice"))
         jobs.append((folder + "/sizes.c", folder + "/sizes.o", "ksplice"))
@@ -81,8 +81,12 @@ public struct ModuleBuilder: Sendable {
         let command = try CompileCommand(parsing: Files.readText(record), source: "scripts/mod/empty.c")
         var arguments: [String] = []
         for word in command.compiler where word != "-g" && !word.hasPrefix("-gdwarf") {
-            let replaced = ["-DKBUILD_MODFILE", "-DKBUILD_BASENAME", "-DKBUILD_MODNAME", "-D__KBUILD_MODNAME", "-DMODULE"]
-            if !replaced.contains(where: { word == $0 || word.hasPrefix($0 + "=") }) { arguments.append(word) }
+            let replaced = [
+                "-DKBUILD_MODFILE", "-DKBUILD_BASENAME", "-DKBUILD_MODNAME", "-D__KBUILD_MODNAME", "-DMODULE",
+            ]
+            if !replaced.contains(where: { word == $0 || word.hasPrefix($0 + "=") }) {
+                arguments.append(word)
+            }
         }
         arguments += [
             "-DMODULE", "-DKBUILD_MODFILE=\"\(moduleName)\"", "-DKBUILD_BASENAME=\"\(moduleName)\"",
@@ -97,7 +101,9 @@ public struct ModuleBuilder: Sendable {
     /// not understood, and what it then leaves out (ORC data, call sites) would be missed at run time.
     public func runObjtool(_ object: String, like options: [String]) async throws {
         guard !options.isEmpty else { return }
-        let result = try await Command(Self.forModules(options) + [object], directory: workspace.object, environment: makeEnvironment).run()
+        let result = try await Command(
+            Self.forModules(options) + [object], directory: workspace.object, environment: makeEnvironment
+        ).run()
         let words = result.errorText.trimmed
         guard result.succeeded, words.isEmpty else {
             throw Failure("objtool does not accept the new code\n\(words)", status: .cannotBePatched)
@@ -114,7 +120,8 @@ public struct ModuleBuilder: Sendable {
         var command = ["ld", "-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=none"]
         let script = workspace.object + "/scripts/module.lds"
         if Files.exists(script) { command += ["-T", script] }
-        try await Command(command + ["-o", path] + objects, directory: workspace.object).check("cannot link the module")
+        try await Command(command + ["-o", path] + objects, directory: workspace.object).check(
+            "cannot link the module")
         return try Files.read(path)
     }
 
@@ -159,8 +166,10 @@ public struct ModuleBuilder: Sendable {
         ("__bug_table", "defined(CONFIG_GENERIC_BUG)", "struct bug_entry"),
         ("__ex_table", "1", "struct exception_table_entry"),
         ("__jump_table", "defined(CONFIG_JUMP_LABEL)", "struct jump_entry"),
-        (".parainstructions", "defined(CONFIG_PARAVIRT) && defined(_paravirt_alt)",
-            "struct paravirt_patch_site"),
+        (
+            ".parainstructions", "defined(CONFIG_PARAVIRT) && defined(_paravirt_alt)",
+            "struct paravirt_patch_site"
+        ),
         (".static_call_sites", "defined(CONFIG_HAVE_STATIC_CALL)", "struct static_call_site"),
         ("__dyndbg", "defined(CONFIG_DYNAMIC_DEBUG_CORE) || defined(CONFIG_DYNAMIC_DEBUG)", "struct _ddebug"),
         ("__tracepoints", "defined(CONFIG_TRACEPOINTS)", "struct tracepoint"),
@@ -189,7 +198,8 @@ public struct ModuleBuilder: Sendable {
     }
 
     private static func readSizes(_ object: ObjectFile) throws -> [String: Int] {
-        guard let symbol = object.symbols.first(where: { $0.name == "ksplice_sizes" }), symbol.isDefinedInSection
+        guard let symbol = object.symbols.first(where: { $0.name == "ksplice_sizes" }),
+            symbol.isDefinedInSection
         else { throw Failure("cannot learn the sizes of the kernel's table entries") }
         let contents = object.sections[symbol.section].contents
         // `__mcount_loc` holds addresses, `.smp_locks` 32-bit offsets, on every kernel.

@@ -41,7 +41,8 @@ public struct Toolchain: Sendable {
 
     /// `gcc-12`, then the same without its number.
     private static func candidates(for name: String) -> [String] {
-        guard let dash = name.lastIndex(of: "-"), name[name.index(after: dash)...].allSatisfy(\.isNumber) else {
+        guard let dash = name.lastIndex(of: "-"), name[name.index(after: dash)...].allSatisfy(\.isNumber)
+        else {
             return [name]
         }
         return [name, String(name[..<dash])]

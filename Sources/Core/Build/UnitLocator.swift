@@ -91,12 +91,14 @@ struct UnitLocator {
     }
 
     private func evaluate(_ folder: String) async throws -> Folder {
-        guard Files.exists("\(source)/\(folder)/Makefile") || Files.exists("\(source)/\(folder)/Kbuild") else {
+        guard Files.exists("\(source)/\(folder)/Makefile") || Files.exists("\(source)/\(folder)/Kbuild")
+        else {
             return Folder()
         }
         let result = try await Command(
             [
-                "make", "-s", "-rR", "-f", "-", "obj=\(folder)", "srctree=\(source)", "objtree=.", "VPATH=\(source)",
+                "make", "-s", "-rR", "-f", "-", "obj=\(folder)", "srctree=\(source)", "objtree=.",
+                "VPATH=\(source)",
                 "SRCARCH=\(architecture)",
             ], directory: object, environment: makeEnvironment, input: Array(Self.makefile.utf8)
         ).run()
@@ -110,7 +112,8 @@ struct UnitLocator {
             case "builtin": listing.builtin = Set(words.dropFirst().map { normalised($0, in: folder) })
             case "module":
                 let name = words[1].lastPathComponent.dropLast(2).replacing("-", with: "_")
-                listing.modules.append((String(name), Set(words.dropFirst(2).map { normalised($0, in: folder) })))
+                listing.modules.append(
+                    (String(name), Set(words.dropFirst(2).map { normalised($0, in: folder) })))
             case "folders":
                 listing.folders = Set(words.dropFirst().map { normalised($0, in: folder) })
             default: continue

@@ -89,7 +89,8 @@ public struct Workspace: Sendable {
         }
         var saved: [String: [UInt8]?] = [:]
         for path in replacements.keys {
-            saved.updateValue(Files.exists("\(source)/\(path)") ? try Files.read("\(source)/\(path)") : nil, forKey: path)
+            saved.updateValue(
+                Files.exists("\(source)/\(path)") ? try Files.read("\(source)/\(path)") : nil, forKey: path)
         }
         try Files.remove(treeRecord)
         try put(replacements)
@@ -149,7 +150,8 @@ public struct Workspace: Sendable {
         let release = configuration.release.isEmpty ? [] : ["KERNELRELEASE=" + configuration.release]
         return Command(
             [
-                "make", "-s", "-C", source, "O=" + object, "ARCH=" + Self.sourceArchitecture(configuration.arch),
+                "make", "-s", "-C", source, "O=" + object,
+                "ARCH=" + Self.sourceArchitecture(configuration.arch),
                 "CC=" + configuration.toolchain.compiler, "HOSTCC=" + Self.hostCompiler,
             ] + release + targets, environment: makeEnvironment)
     }

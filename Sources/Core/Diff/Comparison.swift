@@ -40,7 +40,9 @@ struct Comparison {
     /// function count as changed.
     mutating func changedFunctions() -> [FunctionChange] {
         var changes: [Int: FunctionChange] = [:]
-        let functions = post.spans.indices.filter { post.spans[$0].isFunction && post.spans[$0].role == .code && !post.spans[$0].names.isEmpty }
+        let functions = post.spans.indices.filter {
+            post.spans[$0].isFunction && post.spans[$0].role == .code && !post.spans[$0].names.isEmpty
+        }
         for index in functions {
             guard let counterpart = correlation.preOfPost[index] else {
                 changes[index] = FunctionChange(post: index, pre: nil, reason: .new)
@@ -89,7 +91,9 @@ struct Comparison {
         return nil
     }
 
-    private func firstDifferentByte(_ x: ObjectSpan, _ y: ObjectSpan, _ left: [Relocation], _ right: [Relocation]) -> Int? {
+    private func firstDifferentByte(
+        _ x: ObjectSpan, _ y: ObjectSpan, _ left: [Relocation], _ right: [Relocation]
+    ) -> Int? {
         var a = Array(pre.bytes(of: x))
         var b = Array(post.bytes(of: y))
         guard a.count == b.count else { return 0 }
@@ -134,7 +138,9 @@ struct Comparison {
         let right = Self.codeEntries(post, b)
         for (x, y) in zip(left, right) where !sameEntry(x, y) { return post.object.sections[y.section].name }
         if left.count != right.count {
-            return (left.count > right.count ? left.last.map { pre.object.sections[$0.section].name }
+            return
+                (left.count > right.count
+                ? left.last.map { pre.object.sections[$0.section].name }
                 : right.last.map { post.object.sections[$0.section].name }) ?? ""
         }
         return nil
@@ -157,11 +163,15 @@ struct Comparison {
         let right = Array(b.relocations(in: y.range))
         guard left.count == right.count else { return false }
         for (r, s) in zip(left, right) {
-            guard r.offset - x.range.lowerBound == s.offset - y.range.lowerBound, r.type == s.type else { return false }
+            guard r.offset - x.range.lowerBound == s.offset - y.range.lowerBound, r.type == s.type else {
+                return false
+            }
             let t = pre.target(of: r, in: x.section)
             let u = post.target(of: s, in: y.section)
             // The first field is the owner itself; references inside the same pair are compared by offset alone.
-            if case .content(let m, let i) = t, case .content(let n, let j) = u, pre.roles[m] == .replacementCode {
+            if case .content(let m, let i) = t, case .content(let n, let j) = u,
+                pre.roles[m] == .replacementCode
+            {
                 if !sameReplacement(x, m, i, y, n, j) { return false }
             } else if !sameTarget(t, u) {
                 return false
@@ -172,7 +182,9 @@ struct Comparison {
 
     /// Compares the pieces of replacement code that two entries of `.altinstructions` name. Their length is not needed:
     /// the bytes up to the smaller end of what follows are compared with their references.
-    private mutating func sameReplacement(_ x: TableEntry, _ m: Int, _ i: Int, _ y: TableEntry, _ n: Int, _ j: Int) -> Bool {
+    private mutating func sameReplacement(
+        _ x: TableEntry, _ m: Int, _ i: Int, _ y: TableEntry, _ n: Int, _ j: Int
+    ) -> Bool {
         let size = pre.replacementSize(x)
         guard size == post.replacementSize(y) else { return false }
         let a = pre.object.sections[m]
@@ -194,9 +206,12 @@ struct Comparison {
     func describe(_ target: Target) -> String {
         switch target {
         case .external(let name): name
-        case .span(let index, _): post.spans[index].names.isEmpty ? post.object.sections[post.spans[index].section].name : post.spans[index].name
+        case .span(let index, _):
+            post.spans[index].names.isEmpty
+                ? post.object.sections[post.spans[index].section].name : post.spans[index].name
         case .content(let section, let offset):
-            "\"" + String(decoding: post.content(section: section, offset: offset).dropLast(), as: UTF8.self) + "\""
+            "\"" + String(decoding: post.content(section: section, offset: offset).dropLast(), as: UTF8.self)
+                + "\""
         case .absolute(let value): hex(value)
         }
     }

@@ -72,7 +72,9 @@ struct Correlation {
             let b = Dictionary(grouping: posts) { signature(post, $0) }
             var found: [(Int, Int)] = []
             for (text, left) in a where !text.isEmpty {
-                guard let right = b[text], left.count == right.count, inOrder || left.count == 1 else { continue }
+                guard let right = b[text], left.count == right.count, inOrder || left.count == 1 else {
+                    continue
+                }
                 found += zip(left.sorted(by: uses(pre)), right.sorted(by: uses(post)))
             }
             return found
@@ -101,11 +103,13 @@ struct Correlation {
     /// The canonical names of the spans that refer to a span.
     private func users(_ object: ObjectSpans, _ index: Int) -> String {
         let order = object === pre ? preUses : postUses
-        return Set((order[index] ?? []).map { canonicalName(object.spans[$0.user].name) }).sorted().joined(separator: ",")
+        return Set((order[index] ?? []).map { canonicalName(object.spans[$0.user].name) }).sorted().joined(
+            separator: ",")
     }
 
     /// The users, and what stands behind the first or last reference.
-    private func following(_ object: ObjectSpans, _ index: Int, _ which: (ArraySlice<Use>) -> Use?) -> String {
+    private func following(_ object: ObjectSpans, _ index: Int, _ which: (ArraySlice<Use>) -> Use?) -> String
+    {
         guard let use = which(((object === pre ? preUses : postUses)[index] ?? [])[...]) else { return "" }
         let user = object.spans[use.user]
         let next = object.object.sections[user.section].relocations.dropFirst(use.relocation + 1).prefix(6)
@@ -162,7 +166,10 @@ struct Correlation {
     /// Whether a group holds only what keeps no state that matters: what was printed once already, rate limits,
     /// descriptors of debug messages, lock classes. A new copy of such an object is harmless.
     static func isHarmless(_ key: String) -> Bool {
-        let names = ["_rs", "__already_done", "__print_once", "__warned", "___done", "__key", "__UNIQUE_ID_ddebug", "descriptor"]
+        let names = [
+            "_rs", "__already_done", "__print_once", "__warned", "___done", "__key", "__UNIQUE_ID_ddebug",
+            "descriptor",
+        ]
         return names.contains { key == "d " + $0 + ".#" || key == "d " + $0 + "#" || key == "d " + $0 }
     }
 }

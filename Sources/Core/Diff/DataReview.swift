@@ -32,7 +32,9 @@ struct DataReview {
         reviewExports()
     }
 
-    private mutating func add(_ code: String, _ severity: Finding.Severity, _ symbol: String, _ message: String, _ advice: String) {
+    private mutating func add(
+        _ code: String, _ severity: Finding.Severity, _ symbol: String, _ message: String, _ advice: String
+    ) {
         findings.append(Finding(code, severity, file: path, symbol: symbol, message, advice: advice))
     }
 
@@ -48,27 +50,34 @@ struct DataReview {
         switch span.role {
         case .initCode, .initData:
             add(
-                "init-changed", .error, name, "'\(name)' runs or is read only at boot or when the module is loaded, and it changes",
-                "it has already run; let a function that is called later do what the running system needs, or let it through with --force init-changed")
+                "init-changed", .error, name,
+                "'\(name)' runs or is read only at boot or when the module is loaded, and it changes",
+                "it has already run; let a function that is called later do what the running system needs, or let it through with --force init-changed"
+            )
         case .exitCode:
             guard module != nil else { return }
             add(
-                "exit-changed", .error, name, "'\(name)' runs only when the module is unloaded, and it changes",
+                "exit-changed", .error, name,
+                "'\(name)' runs only when the module is unloaded, and it changes",
                 "the module keeps its old function; let it through with --force exit-changed if that is safe")
         case .perCPU:
             add(
-                "percpu-changed", .error, name, "the per-CPU variable '\(name)' changes (\(describe(difference)))",
+                "percpu-changed", .error, name,
+                "the per-CPU variable '\(name)' changes (\(describe(difference)))",
                 "existing instances keep their content; let the code that uses them set them")
         default:
             if post.isReplaceableConstant(b) {
                 changedConstants.insert(b)
             } else if section.isWritable {
                 add(
-                    "data-changed", .error, name, "the variable '\(name)' changes its size or initial value (\(describe(difference)))",
-                    "the running kernel keeps the old one and its state; let a function set it, or leave the initial value alone")
+                    "data-changed", .error, name,
+                    "the variable '\(name)' changes its size or initial value (\(describe(difference)))",
+                    "the running kernel keeps the old one and its state; let a function set it, or leave the initial value alone"
+                )
             } else {
                 add(
-                    "constant-changed", .error, name, "the constant '\(name)', which other objects can use, changes (\(describe(difference)))",
+                    "constant-changed", .error, name,
+                    "the constant '\(name)', which other objects can use, changes (\(describe(difference)))",
                     "its users outside of the replaced functions would keep the old content")
             }
         }
@@ -88,8 +97,10 @@ struct DataReview {
         switch span.role {
         case .initCode:
             add(
-                "init-changed", .error, span.name, "'\(span.name)' is new and runs only at boot or when the module is loaded",
-                "it will never run in this kernel; let a function that is called later do its work, or let it through with --force init-changed")
+                "init-changed", .error, span.name,
+                "'\(span.name)' is new and runs only at boot or when the module is loaded",
+                "it will never run in this kernel; let a function that is called later do its work, or let it through with --force init-changed"
+            )
         default: return
         }
     }
@@ -119,8 +130,10 @@ struct DataReview {
             let right = b.map { registrations(post, $0) }.joined()
             if Array(left).sorted() != Array(right).sorted() {
                 add(
-                    "registration-changed", .error, name, "entries of the table '\(name)' are added, removed or changed",
-                    "the kernel reads this table at boot or when the module is loaded; what an update adds to it is never seen")
+                    "registration-changed", .error, name,
+                    "entries of the table '\(name)' are added, removed or changed",
+                    "the kernel reads this table at boot or when the module is loaded; what an update adds to it is never seen"
+                )
             }
         }
     }
@@ -140,7 +153,10 @@ struct DataReview {
 
     private mutating func reviewExports() {
         func exports(_ object: ObjectSpans) -> Set<String> {
-            Set(object.object.symbols.filter { $0.name.hasPrefix("__ksymtab_") }.map { String($0.name.dropFirst("__ksymtab_".count)) })
+            Set(
+                object.object.symbols.filter { $0.name.hasPrefix("__ksymtab_") }.map {
+                    String($0.name.dropFirst("__ksymtab_".count))
+                })
         }
         let before = exports(pre)
         let after = exports(post)
@@ -152,7 +168,8 @@ struct DataReview {
         for name in after.subtracting(before).sorted() {
             add(
                 "export-added", .error, name, "'\(name)' is newly exported",
-                "no module of this kernel can use it; let it through with --force export-added to leave the export out")
+                "no module of this kernel can use it; let it through with --force export-added to leave the export out"
+            )
         }
     }
 }

@@ -25,7 +25,8 @@ public struct Finding: Sendable, Equatable {
     public var advice: String
 
     public init(
-        _ code: String, _ severity: Severity, file: String, line: Int? = nil, symbol: String = "", _ message: String,
+        _ code: String, _ severity: Severity, file: String, line: Int? = nil, symbol: String = "",
+        _ message: String,
         advice: String
     ) {
         self.code = code
@@ -49,7 +50,8 @@ extension Finding {
     public var json: JSON {
         .object([
             ("code", .string(code)), ("severity", .string(severity.rawValue)), ("file", .string(file)),
-            ("line", line.map { .number($0) } ?? .null), ("symbol", .string(symbol)), ("message", .string(message)),
+            ("line", line.map { .number($0) } ?? .null), ("symbol", .string(symbol)),
+            ("message", .string(message)),
             ("advice", .string(advice)),
         ])
     }

@@ -6,7 +6,8 @@ func canonicalName(_ name: String) -> String {
     var result = name
     if name.contains(".") {
         let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-        let kept = parts.enumerated().filter { $0.offset == 0 || !$0.element.allSatisfy(\.isNumber) }.map(\.element)
+        let kept = parts.enumerated().filter { $0.offset == 0 || !$0.element.allSatisfy(\.isNumber) }.map(
+            \.element)
         if kept.count < parts.count { result = kept.joined(separator: ".") + ".#" }
     }
     if result.hasPrefix("__UNIQUE_ID_") {

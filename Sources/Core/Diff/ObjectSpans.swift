@@ -76,7 +76,8 @@ final class ObjectSpans {
         where symbol.isDefinedInSection && !symbol.isSectionSymbol {
             spanOfSymbol[index] = span(at: Int(symbol.value), section: symbol.section)
         }
-        for index in object.sections.indices where roles[index] == .codeTable || roles[index] == .objtoolTable {
+        for index in object.sections.indices where roles[index] == .codeTable || roles[index] == .objtoolTable
+        {
             try readTable(index)
         }
     }
@@ -93,8 +94,11 @@ final class ObjectSpans {
             bySection[index].append(spans.count)
             spans.append(
                 ObjectSpan(
-                    section: index, range: range, names: sorted.map { object.symbols[$0].name }, symbol: sorted.first ?? 0,
-                    role: role, isFunction: section.isExecutable && (role == .code || role == .initCode || role == .exitCode),
+                    section: index, range: range, names: sorted.map { object.symbols[$0].name },
+                    symbol: sorted.first ?? 0,
+                    role: role,
+                    isFunction: section.isExecutable
+                        && (role == .code || role == .initCode || role == .exitCode),
                     isGlobal: names.contains { !object.symbols[$0].isLocal },
                     isWeak: names.contains { object.symbols[$0].isWeak }))
         }
@@ -105,19 +109,27 @@ final class ObjectSpans {
         }
         let starts = Dictionary(grouping: symbols) { Int(object.symbols[$0].value) }
         let offsets = starts.keys.filter { $0 < section.size || section.size == 0 }.sorted()
-        if let first = offsets.first { if first > 0 { add(0..<first, []) } } else { add(0..<section.size, []) }
+        if let first = offsets.first {
+            if first > 0 { add(0..<first, []) }
+        } else {
+            add(0..<section.size, [])
+        }
         for (position, start) in offsets.enumerated() {
             let next = position + 1 < offsets.count ? offsets[position + 1] : section.size
             let size = starts[start]!.map { Int(object.symbols[$0].size) }.max() ?? 0
             // What follows a sized object up to the next one is padding in code and data, but may be a nameless
             // object in read-only data.
-            let end = size == 0 || next - start - size < 64 && !mayHoldNameless(section) ? next : min(next, start + size)
+            let end =
+                size == 0 || next - start - size < 64 && !mayHoldNameless(section)
+                ? next : min(next, start + size)
             add(start..<end, starts[start]!)
             if end < next { add(end..<next, []) }
         }
     }
 
-    private func mayHoldNameless(_ section: Section) -> Bool { !section.isExecutable && section.name == ".rodata" }
+    private func mayHoldNameless(_ section: Section) -> Bool {
+        !section.isExecutable && section.name == ".rodata"
+    }
 
     /// The span that covers an offset of a section.
     func span(at offset: Int, section: Int) -> Int? {
@@ -149,7 +161,8 @@ final class ObjectSpans {
         guard symbol.isDefinedInSection else { return .absolute(symbol.value) }
         let role = roles[symbol.section]
         if role == .strings || role == .constants || role == .replacementCode {
-            return .content(symbol.section, Int(symbol.value) + Int(relocation.addend) + correction(relocation, section))
+            return .content(
+                symbol.section, Int(symbol.value) + Int(relocation.addend) + correction(relocation, section))
         }
         if !symbol.isSectionSymbol, let span = spanOfSymbol[relocation.symbol] {
             return .span(span, Int64(symbol.value) - Int64(spans[span].range.lowerBound) + relocation.addend)
@@ -158,7 +171,9 @@ final class ObjectSpans {
         let raw = Int64(symbol.value) + relocation.addend
         if list.count == 1 { return .span(list[0], raw - Int64(spans[list[0]].range.lowerBound)) }
         let place = Int(raw) + correction(relocation, section)
-        guard let span = span(at: place, section: symbol.section) else { return .absolute(UInt64(bitPattern: raw)) }
+        guard let span = span(at: place, section: symbol.section) else {
+            return .absolute(UInt64(bitPattern: raw))
+        }
         return .span(span, raw - Int64(spans[span].range.lowerBound))
     }
 
@@ -216,7 +231,9 @@ final class ObjectSpans {
                 ranges.append(start..<min(start + size, section.size))
                 start += size
             }
-        } else if roles[index] == .objtoolTable || section.name == "__patchable_function_entries" || section.name == ".kcfi_traps" {
+        } else if roles[index] == .objtoolTable || section.name == "__patchable_function_entries"
+            || section.name == ".kcfi_traps"
+        {
             // One relocation an entry, at its start.
             let starts = section.relocations.map(\.offset)
             for (position, start) in starts.enumerated() {

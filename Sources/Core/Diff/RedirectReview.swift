@@ -16,11 +16,15 @@ enum RedirectReview {
             let symbol = object.symbols[index]
             guard symbol.isDefinedInSection else { return nil }
             let section = object.sections[symbol.section].name
-            if [".entry.text", ".noinstr.text", ".head.text"].contains(where: { section == $0 || section.hasPrefix($0 + ".") }) {
+            if [".entry.text", ".noinstr.text", ".head.text"].contains(where: {
+                section == $0 || section.hasPrefix($0 + ".")
+            }) {
                 return Finding(
                     "entry-code", .error, file: path, symbol: function.name,
                     "'\(function.name)' is code that runs while the kernel is entered (section \(section))",
-                    advice: "it may run before the kernel can reach the code of modules; change its callers instead")
+                    advice:
+                        "it may run before the kernel can reach the code of modules; change its callers instead"
+                )
             }
             let start = Int(truncatingIfNeeded: symbol.value)
             let site = entrySite(sites.sites(in: start..<start + 16, of: symbol.section), start)
@@ -30,7 +34,11 @@ enum RedirectReview {
             let taken = sites.sites(in: max(0, site - 16)..<site + jumpSize, of: symbol.section).first {
                 $0.changesAtRunTime && $0.range.overlaps(site..<site + jumpSize)
             }
-            return taken.map { noRoom(path, function.name, "the kernel rewrites the beginning of '\(function.name)' itself (\($0.title))") }
+            return taken.map {
+                noRoom(
+                    path, function.name,
+                    "the kernel rewrites the beginning of '\(function.name)' itself (\($0.title))")
+            }
         }
     }
 

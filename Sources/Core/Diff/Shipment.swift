@@ -64,7 +64,8 @@ struct Shipper {
     static func ship(
         post: ObjectSpans, correlation: Correlation, changes: [FunctionChange], changedConstants: Set<Int>
     ) throws -> Shipment {
-        var shipper = Shipper(post: post, correlation: correlation, changes: changes, changedConstants: changedConstants)
+        var shipper = Shipper(
+            post: post, correlation: correlation, changes: changes, changedConstants: changedConstants)
         return try shipper.run()
     }
 
@@ -95,25 +96,31 @@ struct Shipper {
             let span = post.spans[index]
             var references = post.relocations(of: span).map { ($0, span.section) }
             for entry in post.entries[index] ?? [] {
-                references += post.object.sections[entry.section].relocations(in: entry.range).map { ($0, entry.section) }
+                references += post.object.sections[entry.section].relocations(in: entry.range).map {
+                    ($0, entry.section)
+                }
             }
             for (relocation, section) in references {
-                guard case .span(let target, _) = post.target(of: relocation, in: section), !shipped.contains(target),
+                guard case .span(let target, _) = post.target(of: relocation, in: section),
+                    !shipped.contains(target),
                     isNew(target)
                 else { continue }
-                guard post.spans[target].role != .initCode, post.spans[target].role != .exitCode, post.spans[target].role != .initData
+                guard post.spans[target].role != .initCode, post.spans[target].role != .exitCode,
+                    post.spans[target].role != .initData
                 else { continue }
                 shipped.insert(target)
                 queue.append(target)
             }
         }
-        shipment.newData = shipped.filter { !post.spans[$0].isFunction && !changedConstants.contains($0) }.sorted()
+        shipment.newData = shipped.filter { !post.spans[$0].isFunction && !changedConstants.contains($0) }
+            .sorted()
         return shipped.sorted()
     }
 
     /// Whether a span has no counterpart in the running kernel that new code could use.
     private func isNew(_ index: Int) -> Bool {
-        post.spans[index].names.isEmpty || correlation.preOfPost[index] == nil || changedConstants.contains(index)
+        post.spans[index].names.isEmpty || correlation.preOfPost[index] == nil
+            || changedConstants.contains(index)
     }
 
     // MARK: - Placing
@@ -125,7 +132,10 @@ struct Shipper {
         let target = outSection(outName(section.name, span), like: section)
         let offset = append(bytes: Array(post.bytes(of: span)), size: span.range.count, alignment, to: target)
         places[index] = (target, offset)
-        chunks.append(Chunk(source: span.section, range: span.range, section: target, offset: offset, isCode: span.isFunction))
+        chunks.append(
+            Chunk(
+                source: span.section, range: span.range, section: target, offset: offset,
+                isCode: span.isFunction))
         for name in span.names.isEmpty ? [] : [span.name] {
             let isNewGlobal = span.isGlobal && correlation.preOfPost[index] == nil
             if isNewGlobal { shipment.newGlobals.insert(name) }
@@ -145,7 +155,8 @@ struct Shipper {
         let target = outSection(section.name, like: section)
         // The padding that the assembler may leave out behind the last entry must be there before the next one.
         let size = post.tables[section.name] ?? entry.range.count
-        let offset = append(bytes: Array(section.contents[entry.range]), size: entry.range.count, 1, to: target)
+        let offset = append(
+            bytes: Array(section.contents[entry.range]), size: entry.range.count, 1, to: target)
         if size > entry.range.count {
             out.sections[target].contents += [UInt8](repeating: 0, count: size - entry.range.count)
             out.sections[target].size = out.sections[target].contents.count
@@ -158,7 +169,8 @@ struct Shipper {
     /// sections with a meaning of their own (`.noinstr.text`, `.data..read_mostly`) keep their names.
     private func outName(_ name: String, _ span: ObjectSpan) -> String {
         if span.isFunction { return name.hasPrefix(".noinstr") ? ".noinstr.text" : ".text" }
-        for prefix in [".data", ".bss", ".rodata"] where name.hasPrefix(prefix + ".") && !name.hasPrefix(prefix + "..") {
+        for prefix in [".data", ".bss", ".rodata"]
+        where name.hasPrefix(prefix + ".") && !name.hasPrefix(prefix + "..") {
             return prefix
         }
         return name
@@ -170,7 +182,8 @@ struct Shipper {
             return known
         }
         var made = Section(
-            name: name, type: section.type, flags: section.flags & ~(SectionFlags.merge | SectionFlags.strings | 0x200),
+            name: name, type: section.type,
+            flags: section.flags & ~(SectionFlags.merge | SectionFlags.strings | 0x200),
             alignment: section.alignment)
         if section.isExecutable { made.alignment = max(16, made.alignment) }
         out.sections.append(made)
@@ -181,7 +194,9 @@ struct Shipper {
         return index
     }
 
-    private mutating func append(bytes: [UInt8], size: Int, _ alignment: some BinaryInteger, to index: Int) -> Int {
+    private mutating func append(bytes: [UInt8], size: Int, _ alignment: some BinaryInteger, to index: Int)
+        -> Int
+    {
         let step = Int(alignment)
         let padding = (step - out.sections[index].size % step) % step
         let offset = out.sections[index].size + padding
@@ -221,13 +236,16 @@ struct Shipper {
         }
     }
 
-    private mutating func translateSpan(_ relocation: inout Relocation, _ index: Int, _ addend: Int64, _ chunk: Chunk) throws {
+    private mutating func translateSpan(
+        _ relocation: inout Relocation, _ index: Int, _ addend: Int64, _ chunk: Chunk
+    ) throws {
         let span = post.spans[index]
         relocation.addend = addend
         if let place = places[index], isBoundInside(index, addend, relocation, chunk) {
             // As the assembler does it, what is not visible outside is referred to by section: objtool accepts no other
             // form in most tables, and takes a jump to a function's symbol for a sibling call.
-            let isByName = span.isFunction ? span.isGlobal && isEntry(addend, relocation) : !span.names.isEmpty
+            let isByName =
+                span.isFunction ? span.isGlobal && isEntry(addend, relocation) : !span.names.isEmpty
             if !isByName || isTable(chunk.source) {
                 relocation.symbol = sectionSymbols[place.section]!
                 relocation.addend += Int64(place.offset)
@@ -257,12 +275,16 @@ struct Shipper {
     }
 
     /// Inside: what is new, table entries' references to their own code, and jumps between the parts of one function.
-    private func isBoundInside(_ index: Int, _ addend: Int64, _ relocation: Relocation, _ chunk: Chunk) -> Bool {
+    private func isBoundInside(_ index: Int, _ addend: Int64, _ relocation: Relocation, _ chunk: Chunk)
+        -> Bool
+    {
         let span = post.spans[index]
         guard span.isFunction, correlation.preOfPost[index] != nil else { return true }
         if isTable(chunk.source) { return true }
         if post.roles[chunk.source] == .replacementCode { return !isEntry(addend, relocation) }
-        guard chunk.isCode, let from = post.span(at: chunk.range.lowerBound, section: chunk.source) else { return false }
+        guard chunk.isCode, let from = post.span(at: chunk.range.lowerBound, section: chunk.source) else {
+            return false
+        }
         guard Comparison.family(post.spans[from].name) == Comparison.family(span.name) else { return false }
         // Recursion goes through the original entry; anything else in the same function stays inside.
         return !isEntry(addend, relocation) || Comparison.isPart(span.name)
@@ -298,14 +320,20 @@ struct Shipper {
     }
 
     /// Ships a string, a constant, or the piece of replacement code that a table entry names.
-    private mutating func placeContent(_ index: Int, _ offset: Int, _ chunk: Chunk) -> (section: Int, offset: Int) {
+    private mutating func placeContent(_ index: Int, _ offset: Int, _ chunk: Chunk) -> (
+        section: Int, offset: Int
+    ) {
         let section = post.object.sections[index]
         if post.roles[index] == .replacementCode {
             let entry = TableEntry(section: chunk.source, range: chunk.range, offset: 0)
             let size = min(post.replacementSize(entry), section.contents.count - offset)
             let target = outSection(section.name, like: section)
-            let place = append(bytes: Array(section.contents[offset..<offset + size]), size: size, 1, to: target)
-            chunks.append(Chunk(source: index, range: offset..<offset + size, section: target, offset: place, isCode: false))
+            let place = append(
+                bytes: Array(section.contents[offset..<offset + size]), size: size, 1, to: target)
+            chunks.append(
+                Chunk(
+                    source: index, range: offset..<offset + size, section: target, offset: place,
+                    isCode: false))
             return (target, place)
         }
         let isString = post.roles[index] == .strings

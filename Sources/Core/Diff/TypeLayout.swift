@@ -55,7 +55,9 @@ enum TypeLayouts {
     private static func collect(_ root: Dwarf_Die, into layouts: inout [String: TypeLayout]) {
         for die in children(root) {
             guard let key = name(of: die, tag: tag(die)) else { continue }
-            if layouts[key] == nil, let layout = layout(of: tag(die) == DW_TAG_typedef ? typeOf(die) ?? die : die) {
+            if layouts[key] == nil,
+                let layout = layout(of: tag(die) == DW_TAG_typedef ? typeOf(die) ?? die : die)
+            {
                 layouts[key] = layout
             }
         }
@@ -69,7 +71,9 @@ enum TypeLayouts {
         case DW_TAG_union_type: return "union " + name
         case DW_TAG_enumeration_type: return "enum " + name
         case DW_TAG_typedef:
-            guard let target = typeOf(die), self.name(target) == nil, isAggregate(self.tag(target)) else { return nil }
+            guard let target = typeOf(die), self.name(target) == nil, isAggregate(self.tag(target)) else {
+                return nil
+            }
             return name
         default: return nil
         }
@@ -83,7 +87,9 @@ enum TypeLayouts {
         for member in children(die) {
             if isEnum {
                 layout.members.append(
-                    .init(name: name(member) ?? "", position: number(member, DW_AT_const_value) ?? 0, size: 0, type: ""))
+                    .init(
+                        name: name(member) ?? "", position: number(member, DW_AT_const_value) ?? 0, size: 0,
+                        type: ""))
             } else if tag(member) == DW_TAG_member {
                 layout.members.append(self.member(member))
             }
@@ -96,7 +102,9 @@ enum TypeLayouts {
         let bytes = number(die, DW_AT_data_member_location) ?? 0
         let position = number(die, DW_AT_data_bit_offset) ?? bytes * 8
         let size = number(die, DW_AT_bit_size) ?? type.map { Self.size(of: $0) * 8 } ?? 0
-        return .init(name: name(die) ?? "", position: position, size: size, type: type.map { describe($0, depth: 0) } ?? "void")
+        return .init(
+            name: name(die) ?? "", position: position, size: size,
+            type: type.map { describe($0, depth: 0) } ?? "void")
     }
 
     /// A type's text for comparison: names where there are any, the layout where there is none.
@@ -107,12 +115,16 @@ enum TypeLayouts {
         case DW_TAG_const_type, DW_TAG_volatile_type, DW_TAG_restrict_type:
             return typeOf(die).map { describe($0, depth: depth) } ?? "void"
         case DW_TAG_array_type:
-            let count = children(die).map { number($0, DW_AT_count) ?? number($0, DW_AT_upper_bound).map { $0 + 1 } ?? 0 }
+            let count = children(die).map {
+                number($0, DW_AT_count) ?? number($0, DW_AT_upper_bound).map { $0 + 1 } ?? 0
+            }
             return (typeOf(die).map { describe($0, depth: depth) } ?? "") + "\(count)"
         default:
             if let name = name(die) { return name }
             guard depth < 8, let layout = layout(of: die) else { return "type" }
-            return "{" + layout.members.map { "\($0.name)@\($0.position):\($0.size) \($0.type)" }.joined(separator: ";") + "}"
+            return "{"
+                + layout.members.map { "\($0.name)@\($0.position):\($0.size) \($0.type)" }.joined(
+                    separator: ";") + "}"
         }
     }
 
@@ -194,7 +206,8 @@ enum TypeLayouts {
                 Finding(
                     "type-layout", .error, file: file, symbol: name,
                     "the layout of '\(name)' changes: " + differences.joined(separator: "; "),
-                    advice: "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; keep new state outside of the type"
+                    advice:
+                        "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; keep new state outside of the type"
                 ))
         }
         return findings
@@ -222,7 +235,8 @@ enum TypeLayouts {
             if was.position != member.position {
                 differences.append("member '\(member.name)' moves from \(offset(was)) to \(offset(member))")
             } else if was.size != member.size {
-                differences.append("member '\(member.name)' had \(was.size / 8) and has \(member.size / 8) bytes")
+                differences.append(
+                    "member '\(member.name)' had \(was.size / 8) and has \(member.size / 8) bytes")
             } else if was.type != member.type {
                 differences.append("member '\(member.name)' was '\(was.type)' and is '\(member.type)'")
             }

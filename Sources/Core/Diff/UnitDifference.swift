@@ -47,7 +47,8 @@ public struct UnitDifference: Sendable {
         let preBytes = try ELFWriter.write(ObjectFile(path: prePath).withoutDebugInformation())
         let preObject = try ObjectFile(preBytes, name: path)
         let pre = try ObjectSpans(preObject, path: path, tables: tables)
-        let post = try ObjectSpans(ObjectFile(path: postPath).withoutDebugInformation(), path: path, tables: tables)
+        let post = try ObjectSpans(
+            ObjectFile(path: postPath).withoutDebugInformation(), path: path, tables: tables)
         var comparison = Comparison(pre: pre, post: post)
         let changes = comparison.changedFunctions()
         var reviewer = DataReview(comparison: comparison, path: path, module: module)
@@ -82,7 +83,8 @@ public struct UnitDifference: Sendable {
         let families = Set(changes.compactMap { $0.pre }.map { Comparison.family(pre.spans[$0].name) })
         return pre.spans.compactMap { span in
             let name = span.name
-            guard span.isFunction, span.role == .code, Comparison.isPart(name), families.contains(Comparison.family(name))
+            guard span.isFunction, span.role == .code, Comparison.isPart(name),
+                families.contains(Comparison.family(name))
             else { return nil }
             return OldPart(
                 family: Comparison.family(name), name: name, preSymbol: span.symbol, size: size(span, pre))
@@ -99,7 +101,8 @@ public struct UnitDifference: Sendable {
             return ChangedFunction(
                 name: name, preName: pre?.name, preSymbol: pre?.symbol,
                 preSize: pre.map { size($0, comparison.pre) } ?? 0,
-                reason: describe(change.reason), partOf: Comparison.isPart(name) ? Comparison.family(name) : nil)
+                reason: describe(change.reason),
+                partOf: Comparison.isPart(name) ? Comparison.family(name) : nil)
         }
     }
 
@@ -120,12 +123,15 @@ public struct UnitDifference: Sendable {
         }
     }
 
-    private static func preSymbols(_ pre: ObjectSpans, _ comparison: Comparison, _ shipment: Shipment?) -> [String: Int] {
+    private static func preSymbols(_ pre: ObjectSpans, _ comparison: Comparison, _ shipment: Shipment?)
+        -> [String: Int]
+    {
         var result: [String: Int] = [:]
         for (name, span) in shipment?.references ?? [:] {
             if let span, let counterpart = comparison.correlation.preOfPost[span] {
                 result[name] = pre.spans[counterpart].symbol
-            } else if let index = pre.object.symbols.firstIndex(where: { $0.name == name && $0.isUndefined }) {
+            } else if let index = pre.object.symbols.firstIndex(where: { $0.name == name && $0.isUndefined })
+            {
                 result[name] = index
             }
         }

@@ -70,8 +70,10 @@ extension Repository {
                 guard let hunk = hunk?.pointee else { throw Failure("cannot compare two files") }
                 // Of an empty stretch git names the line behind which it would stand.
                 return Hunk(
-                    preStart: Int(hunk.old_start) + (hunk.old_lines == 0 ? 1 : 0), preCount: Int(hunk.old_lines),
-                    postStart: Int(hunk.new_start) + (hunk.new_lines == 0 ? 1 : 0), postCount: Int(hunk.new_lines))
+                    preStart: Int(hunk.old_start) + (hunk.old_lines == 0 ? 1 : 0),
+                    preCount: Int(hunk.old_lines),
+                    postStart: Int(hunk.new_start) + (hunk.new_lines == 0 ? 1 : 0),
+                    postCount: Int(hunk.new_lines))
             }
         }
     }
@@ -80,12 +82,16 @@ extension Repository {
     /// configuration or attributes: the update's identity covers it. Bytes, because sources need not be UTF-8.
     public func patchText(pre: String, post: String) async throws -> [UInt8] {
         let result = try await git(
-            ["-c", "core.bare=true", "-c", "core.attributesFile=/dev/null", "-c", "diff.orderFile=/dev/null",
+            [
+                "-c", "core.bare=true", "-c", "core.attributesFile=/dev/null", "-c",
+                "diff.orderFile=/dev/null",
                 "-c", "diff.suppressBlankEmpty=false", "-c", "core.quotePath=true", "diff-tree", "-r", "-p",
                 "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
                 "--unified=3", "--inter-hunk-context=0", "--diff-algorithm=myers", "--no-indent-heuristic",
-                "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--no-relative", "--end-of-options",
-                pre, post],
+                "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--no-relative",
+                "--end-of-options",
+                pre, post,
+            ],
             environment: ["GIT_ATTR_NOSYSTEM": "1", "GIT_DIFF_OPTS": nil, "GIT_EXTERNAL_DIFF": nil]
         ).check("cannot compare trees \(pre) and \(post)")
         return result.output

@@ -61,8 +61,12 @@ extension UpdateStore {
     /// Of updates that make the same change to the same kernel, the one that was stored last: a newer program makes
     /// another update of the same commit, and means it to be used.
     private func newest(_ updates: [StoredUpdate]) -> [StoredUpdate] {
-        let same = Dictionary(grouping: updates) { [$0.arch, $0.buildID, $0.preTree, $0.postTree] + $0.commits }
-        return same.values.compactMap { $0.max { ($0.time, $0.id) < ($1.time, $1.id) } }.sorted { $0.id < $1.id }
+        let same = Dictionary(grouping: updates) {
+            [$0.arch, $0.buildID, $0.preTree, $0.postTree] + $0.commits
+        }
+        return same.values.compactMap { $0.max { ($0.time, $0.id) < ($1.time, $1.id) } }.sorted {
+            $0.id < $1.id
+        }
     }
 
     private func only(_ matches: [StoredUpdate], spec: String) throws -> StoredUpdate {

@@ -60,14 +60,17 @@ public struct UpdateStore: Sendable {
             // The ref comes first: a note must not name an update that is not there.
             if let present = now[ref] {
                 guard try repository.tree(of: present) == tree else {
-                    throw Failure("'\(ref)' holds something else than its name says", status: .verificationRefused)
+                    throw Failure(
+                        "'\(ref)' holds something else than its name says", status: .verificationRefused)
                 }
             } else {
                 changes.append(.init(name: ref, new: commit, old: nil))
             }
             return try changes + noteChanges(update, ref: ref, now: now, isRemoval: false, identity: identity)
         }
-        guard let stored = try await list(pattern: ref).first else { throw Failure("cannot read '\(ref)' back") }
+        guard let stored = try await list(pattern: ref).first else {
+            throw Failure("cannot read '\(ref)' back")
+        }
         return stored
     }
 
@@ -82,7 +85,8 @@ public struct UpdateStore: Sendable {
         }
         let update = try Update(manifestText: String(decoding: manifest, as: UTF8.self), files: files)
         guard Self.ref(of: update) == ref else {
-            throw Failure("'\(ref)' holds another update: \(Self.ref(of: update))", status: .verificationRefused)
+            throw Failure(
+                "'\(ref)' holds another update: \(Self.ref(of: update))", status: .verificationRefused)
         }
         return update
     }
@@ -97,9 +101,12 @@ public struct UpdateStore: Sendable {
         try await repository.changeReferences(names, reason: "ksplice: remove \(stored.id)") { now in
             var changes: [ReferenceUpdate] = []
             if let update {
-                changes = try noteChanges(update, ref: stored.ref, now: now, isRemoval: true, identity: identity)
+                changes = try noteChanges(
+                    update, ref: stored.ref, now: now, isRemoval: true, identity: identity)
             }
-            if let present = now[stored.ref] { changes.append(.init(name: stored.ref, new: nil, old: present)) }
+            if let present = now[stored.ref] {
+                changes.append(.init(name: stored.ref, new: nil, old: present))
+            }
             return changes
         }
     }
@@ -130,7 +137,8 @@ extension UpdateStore {
         let kernel = manifest.kernel
         let trailers = [
             ("Format", "\(formatVersion)"), ("Update", update.id), ("Ref", ref), ("Arch", kernel.arch),
-            ("Build-Id", kernel.buildID), ("Release", kernel.release), ("Config", "sha256:" + kernel.configDigest),
+            ("Build-Id", kernel.buildID), ("Release", kernel.release),
+            ("Config", "sha256:" + kernel.configDigest),
             ("Toolchain", kernel.compiler), ("Commits", manifest.commits.joined(separator: " ")),
             ("Trees", "\(manifest.preTree)..\(manifest.postTree)"), ("Manifest", "sha256:" + update.id),
         ]
@@ -141,7 +149,8 @@ extension UpdateStore {
 
     static func peopleLine(_ manifest: Manifest, id: String) -> String {
         var names: [String] = []
-        for replacement in manifest.replacements where replacement.partOf == nil && !names.contains(replacement.symbol) {
+        for replacement in manifest.replacements
+        where replacement.partOf == nil && !names.contains(replacement.symbol) {
             names.append(replacement.symbol)
         }
         let shown = names.prefix(8).joined(separator: ", ") + (names.count > 8 ? ", ..." : "")
@@ -161,7 +170,10 @@ extension UpdateStore {
     }
 
     private static func oneLine(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? " " : $0 })).trimmed
+        String(
+            String.UnicodeScalarView(
+                text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? " " : $0 })
+        ).trimmed
     }
 
     /// A JSON string.
@@ -171,7 +183,9 @@ extension UpdateStore {
             switch scalar {
             case "\"", "\\": out += "\\\(scalar)"
             case _ where scalar.value < 0x20:
-                out += "\\u" + String(repeating: "0", count: scalar.value < 16 ? 3 : 2) + String(scalar.value, radix: 16)
+                out +=
+                    "\\u" + String(repeating: "0", count: scalar.value < 16 ? 3 : 2)
+                    + String(scalar.value, radix: 16)
             default: out.unicodeScalars.append(scalar)
             }
         }
@@ -182,7 +196,8 @@ extension UpdateStore {
 extension UpdateStore {
     /// Reads the manifest of a stored update alone, verified against the ref's name.
     public func manifest(_ stored: StoredUpdate) async throws -> Manifest {
-        guard let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit)) else {
+        guard let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit))
+        else {
             throw Failure("'\(stored.ref)' holds no update: it has no manifest", status: .verificationRefused)
         }
         guard sha256(bytes) == stored.id else {

@@ -57,7 +57,8 @@ public final class KcoreMemory: KernelMemory {
         let header: [UInt8]
         do { header = try read(path, descriptor, at: 0, count: 64) } catch let failure as Failure {
             throw Failure(
-                failure.message, hint: "something hides the kernel's memory: is another file mounted over '\(path)'?")
+                failure.message,
+                hint: "something hides the kernel's memory: is another file mounted over '\(path)'?")
         }
         guard header.load(UInt32.self, at: 0) == 0x464c_457f, header[4] == 2, header[5] == 1,
             let start = header.load(UInt64.self, at: 32), header.load(UInt16.self, at: 54) == 56,

@@ -33,7 +33,8 @@ public final class LocalHost: Host, Sendable {
     public func symbols() async throws -> KernelSymbols {
         guard geteuid() == 0 else {
             throw Failure(
-                "only root may read the kernel's memory and change it", hint: "run this as root, for instance with sudo")
+                "only root may read the kernel's memory and change it",
+                hint: "run this as root, for instance with sudo")
         }
         return try ProcKallsyms.read()
     }
@@ -138,7 +139,8 @@ public enum ModuleLoading {
                 "\(text): the kernel lacks a symbol that it needs", status: .wrongKernel, hint: log)
         case ENODEV:
             return Failure(
-                "\(text): a module that it changes or uses is gone, or on its way in or out", status: .busy, hint: log)
+                "\(text): a module that it changes or uses is gone, or on its way in or out", status: .busy,
+                hint: log)
         case EEXIST: return Failure("\(text): it is loaded already", status: .busy)
         case EBUSY:
             return Failure(

@@ -30,7 +30,8 @@ public struct ModuleResolver {
     /// a relocation could not reach its symbol from module space, is not understood, or its field is not zero, and where
     /// the kernel would write to `readOnly`: it chains the jump labels and static calls of modules to their keys, and a
     /// key that is write-protected after boot makes it fault while it holds its locks.
-    public mutating func resolve(readOnly: Range<UInt64> = 0..<0, _ value: (String) throws -> UInt64?) throws {
+    public mutating func resolve(readOnly: Range<UInt64> = 0..<0, _ value: (String) throws -> UInt64?) throws
+    {
         let symbols = try editor.symbols()
         var values: [Int: UInt64] = [:]
         for (index, symbol) in symbols.enumerated()
@@ -62,11 +63,14 @@ public struct ModuleResolver {
                 }
             }
             guard let value = values[relocation.symbol] else { continue }
-            if header.name == "__jump_table" || header.name == ".static_call_sites", readOnly.contains(value) {
+            if header.name == "__jump_table" || header.name == ".static_call_sites", readOnly.contains(value)
+            {
                 throw Failure(
                     "new code has a switch (\(header.name)) whose key '\(symbols[relocation.symbol].name)' at \(hex(value)) "
                         + "is write-protected", status: .cannotBePatched,
-                    hint: "the kernel cannot load such code as a module; a caller of the function may be changed instead")
+                    hint:
+                        "the kernel cannot load such code as a module; a caller of the function may be changed instead"
+                )
             }
             let places = [Self.moduleSpace.lowerBound, Self.moduleSpace.upperBound - 1]
             for place in places

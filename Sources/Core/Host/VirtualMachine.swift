@@ -34,7 +34,10 @@ public struct GuestReport: Sendable {
 
     /// Lines of the kernel log that say that something is wrong.
     public var warnings: [String] {
-        let words = ["WARNING:", "BUG:", "Oops", "general protection", "Call Trace:", "Kernel panic", "unchecked MSR", "INFO: task"]
+        let words = [
+            "WARNING:", "BUG:", "Oops", "general protection", "Call Trace:", "Kernel panic", "unchecked MSR",
+            "INFO: task",
+        ]
         return kernelLog.lines.map { String($0) }.filter { line in
             words.contains { line.range(of: $0) != nil } && line.range(of: "reboot: Restarting") == nil
         }
@@ -69,10 +72,13 @@ public struct VirtualMachine: Sendable {
         try Files.write(try await initramfs(), to: folder + "/initramfs")
         let (log, output) = (folder + "/log", folder + "/output")
         let result = try await Command([
-            "timeout", "-k", "5", "\(timeout)", Self.emulator, "-accel", "tcg,thread=multi", "-smp", "\(processors)", "-m",
-            "\(memoryMiB)", "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none", "-kernel", bootImage,
+            "timeout", "-k", "5", "\(timeout)", Self.emulator, "-accel", "tcg,thread=multi", "-smp",
+            "\(processors)", "-m",
+            "\(memoryMiB)", "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none", "-kernel",
+            bootImage,
             "-initrd", folder + "/initramfs", "-append",
-            "console=ttyS0 panic=-1 quiet loglevel=7 random.trust_cpu=on \(commandLine)", "-serial", "file:" + log,
+            "console=ttyS0 panic=-1 quiet loglevel=7 random.trust_cpu=on \(commandLine)", "-serial",
+            "file:" + log,
             "-serial", "file:" + output,
         ]).run()
         guard Files.exists(output) else {
@@ -86,7 +92,8 @@ public struct VirtualMachine: Sendable {
             let tail = report.kernelLog.lines.suffix(15).joined(separator: "\n")
             let reached = report.results.last.map { "after '\($0.name)'" } ?? "before its first command"
             throw Failure(
-                "the virtual machine \(result.status == 124 ? "did not finish within \(timeout) s" : "ended") \(reached)\n\(tail)")
+                "the virtual machine \(result.status == 124 ? "did not finish within \(timeout) s" : "ended") \(reached)\n\(tail)"
+            )
         }
         return report
     }
@@ -95,7 +102,9 @@ public struct VirtualMachine: Sendable {
 
     private func initramfs() async throws -> [UInt8] {
         var archive = Initramfs()
-        for folder in ["bin", "dev", "proc", "sys", "tmp", "root", "etc", "var/lib"] { archive.addFolder(folder) }
+        for folder in ["bin", "dev", "proc", "sys", "tmp", "root", "etc", "var/lib"] {
+            archive.addFolder(folder)
+        }
         var copied: Set<String> = []
         var all = programs
         all["bin/busybox"] = try Self.busybox()
@@ -137,7 +146,9 @@ public struct VirtualMachine: Sendable {
             if line.range(of: "not found") != nil {
                 throw Failure("'\(program)' needs a library that is not here: \(String(line).trimmed)")
             }
-            if let arrow = words.firstIndex(of: "=>"), arrow + 1 < words.count { return String(words[arrow + 1]) }
+            if let arrow = words.firstIndex(of: "=>"), arrow + 1 < words.count {
+                return String(words[arrow + 1])
+            }
             return words.first.flatMap { $0.hasPrefix("/") ? String($0) : nil }
         }
     }
@@ -165,7 +176,9 @@ public struct VirtualMachine: Sendable {
             cd /root
 
             """
-        for position in modules.indices { text += "insmod /modules/\(position).ko || echo cannot load module \(position)\n" }
+        for position in modules.indices {
+            text += "insmod /modules/\(position).ko || echo cannot load module \(position)\n"
+        }
         for (position, step) in steps.enumerated() {
             text += "echo; echo '\(Self.mark) begin \(position) '\(quoted(step.name))\n"
             text += "( \(step.command)\n)\nstatus=$?\necho; echo \"\(Self.mark) end \(position) $status\"\n"
@@ -190,7 +203,8 @@ public struct VirtualMachine: Sendable {
                 // The mark is preceded by an empty line of its own.
                 let lines = open.lines.last == "" ? Array(open.lines.dropLast()) : open.lines
                 results.append(
-                    GuestResult(name: open.name, status: Int(fields[3]) ?? -1, output: lines.joined(separator: "\n")))
+                    GuestResult(
+                        name: open.name, status: Int(fields[3]) ?? -1, output: lines.joined(separator: "\n")))
                 current = nil
             }
         }

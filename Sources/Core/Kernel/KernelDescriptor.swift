@@ -16,7 +16,8 @@ public struct KernelIdentity: Sendable, Equatable {
     public var configDigest: String
 
     public init(
-        arch: String, buildID: String, release: String, version: String, compiler: String, configDigest: String
+        arch: String, buildID: String, release: String, version: String, compiler: String,
+        configDigest: String
     ) {
         self.arch = arch
         self.buildID = buildID
@@ -54,7 +55,8 @@ public struct KernelDescriptor: Sendable {
 
     public init(
         name: String, identity: KernelIdentity, sourceCommit: String, config: String, symbols: KernelSymbols,
-        exports: [KernelExport], imagePath: String? = nil, bootImagePath: String? = nil, modulesPath: String? = nil
+        exports: [KernelExport], imagePath: String? = nil, bootImagePath: String? = nil,
+        modulesPath: String? = nil
     ) {
         self.name = name
         self.identity = identity

@@ -9,7 +9,8 @@ public func disassemble(
     guard offset >= 0, offset < bytes.count else { return nil }
     var text = [CChar](repeating: 0, count: 160)
     let length = bytes.withUnsafeBufferPointer {
-        ks_disassemble($0.baseAddress! + offset, bytes.count - offset, address, is64Bit ? 64 : 32, &text, text.count)
+        ks_disassemble(
+            $0.baseAddress! + offset, bytes.count - offset, address, is64Bit ? 64 : 32, &text, text.count)
     }
     guard length > 0 else { return nil }
     let end = text.firstIndex(of: 0) ?? text.count

@@ -83,9 +83,10 @@ struct MatchAttempt {
         let site = Self.entrySite(of: span).offset
         let jump = span.start + site..<span.start + site + 5
         guard !span.code.unit.required.contains(span.symbolIndex), jump.upperBound <= span.range.upperBound,
-            span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound).allSatisfy({
-                $0.offset + ($0.type == 1 ? 8 : 4) <= jump.lowerBound || $0.offset >= jump.upperBound
-            }), span.code.sites.sites(in: jump, of: span.section).isEmpty
+            span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound)
+                .allSatisfy({
+                    $0.offset + ($0.type == 1 ? 8 : 4) <= jump.lowerBound || $0.offset >= jump.upperBound
+                }), span.code.sites.sites(in: jump, of: span.section).isEmpty
         else { return nil }
         var raw = run
         raw.replaceSubrange(site..<site + 5, with: span.bytes[jump])

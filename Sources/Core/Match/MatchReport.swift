@@ -75,7 +75,10 @@ struct MatchReport {
             // It is there, byte for byte, in one of these places; whoever needs its address fails on that
             // (find_next_bit of kernel/workqueue.c in 6.1, which only boot code calls).
             result.notPresent.append(
-                absent(task, "it equals the code at \(task.consistent.count) places, and nothing that matched refers to it"))
+                absent(
+                    task,
+                    "it equals the code at \(task.consistent.count) places, and nothing that matched refers to it"
+                ))
         } else if task.consistent.count > 1 {
             result.failures.append(
                 MatchFailure(
@@ -124,6 +127,7 @@ struct MatchReport {
         let matched = all.count { if case .found = $0.outcome { true } else { false } }
         let path = units[unit].path
         if matched == 0 { return "no function of \(path) matches: another compiler, config or source" }
-        return "\(matched) of \(all.count) functions of \(path) match: other source, or something changed this code"
+        return
+            "\(matched) of \(all.count) functions of \(path) match: other source, or something changed this code"
     }
 }

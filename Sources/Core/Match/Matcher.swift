@@ -49,7 +49,8 @@ public struct Matcher {
         }
         do { try unit.object.checkBounds() } catch let failure as Failure {
             throw Failure(
-                "the pre object of \(unit.path) is malformed: \(failure.message)", status: .verificationRefused)
+                "the pre object of \(unit.path) is malformed: \(failure.message)",
+                status: .verificationRefused)
         }
     }
 

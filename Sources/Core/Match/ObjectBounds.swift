@@ -13,12 +13,14 @@ extension ObjectFile {
             else { throw Failure("section \(section.name) has an impossible size") }
             for relocation in section.relocations {
                 guard relocation.offset >= 0, relocation.offset < section.contents.count,
-                    symbols.indices.contains(relocation.symbol), relocation.addend.magnitude <= Self.addendLimit
+                    symbols.indices.contains(relocation.symbol),
+                    relocation.addend.magnitude <= Self.addendLimit
                 else { throw Failure("a relocation of section \(section.name) is out of bounds") }
             }
         }
         for symbol in symbols where symbol.isDefinedInSection {
-            guard sections.indices.contains(symbol.section), symbol.value <= UInt64(sections[symbol.section].size),
+            guard sections.indices.contains(symbol.section),
+                symbol.value <= UInt64(sections[symbol.section].size),
                 symbol.size <= UInt64(sections[symbol.section].size) - symbol.value
             else { throw Failure("symbol '\(symbol.name)' lies outside of its section") }
         }

@@ -42,7 +42,9 @@ private struct ELFReader {
         var header = GElf_Ehdr()
         guard gelf_getehdr(elf, &header) != nil else { throw malformed(name, libelfError()) }
         // libelf gives a file whose section headers lie behind its end for one without sections.
-        guard header.e_shoff <= size, UInt64(header.e_shnum) * UInt64(header.e_shentsize) <= size - header.e_shoff else {
+        guard header.e_shoff <= size,
+            UInt64(header.e_shnum) * UInt64(header.e_shentsize) <= size - header.e_shoff
+        else {
             throw malformed(name, "it is truncated")
         }
         var object = ObjectFile(
@@ -76,7 +78,9 @@ private struct ELFReader {
     }
 
     private func section(_ section: OpaquePointer, _ info: GElf_Shdr, _ names: Int) throws -> Section {
-        guard let label = elf_strptr(elf, names, Int(info.sh_name)) else { throw malformed(name, libelfError()) }
+        guard let label = elf_strptr(elf, names, Int(info.sh_name)) else {
+            throw malformed(name, libelfError())
+        }
         var result = Section(
             name: String(cString: label), type: info.sh_type, flags: info.sh_flags,
             alignment: info.sh_addralign, entrySize: info.sh_entsize)
@@ -86,7 +90,8 @@ private struct ELFReader {
         guard info.sh_size <= 1 << 40 else { throw malformed(name, "section \(result.name) is too large") }
         result.size = Int(info.sh_size)
         if info.sh_type != SectionType.noBits && info.sh_size > 0 {
-            guard let data = elf_rawdata(section, nil), data.pointee.d_size == result.size, let start = data.pointee.d_buf
+            guard let data = elf_rawdata(section, nil), data.pointee.d_size == result.size,
+                let start = data.pointee.d_buf
             else { throw malformed(name, "section \(result.name): \(libelfError())") }
             result.contents = Array(UnsafeRawBufferPointer(start: start, count: result.size))
         }
@@ -118,7 +123,8 @@ private struct ELFReader {
                 let label = elf_strptr(elf, Int(info.sh_link), Int(raw.st_name))
             else { throw malformed(name, "symbol \(index): \(libelfError())") }
             var symbol = Symbol(
-                name: String(cString: label), value: raw.st_value, size: raw.st_size, binding: raw.st_info >> 4,
+                name: String(cString: label), value: raw.st_value, size: raw.st_size,
+                binding: raw.st_info >> 4,
                 type: raw.st_info & 15, section: Int(raw.st_shndx))
             symbol.other = raw.st_other
             if symbol.isDefinedInSection && symbol.section >= object.sections.count {
@@ -131,7 +137,9 @@ private struct ELFReader {
         }
     }
 
-    private func readRelocations(_ section: OpaquePointer, _ info: GElf_Shdr, into object: inout ObjectFile) throws {
+    private func readRelocations(_ section: OpaquePointer, _ info: GElf_Shdr, into object: inout ObjectFile)
+        throws
+    {
         let target = Int(info.sh_info)
         guard target > 0, target < object.sections.count, info.sh_entsize > 0 else {
             throw malformed(name, "relocations for a section that does not exist")
@@ -145,16 +153,23 @@ private struct ELFReader {
             let relocation: Relocation
             if info.sh_type == SectionType.rela {
                 var raw = GElf_Rela()
-                guard gelf_getrela(data, Int32(index), &raw) != nil else { throw malformed(name, libelfError()) }
+                guard gelf_getrela(data, Int32(index), &raw) != nil else {
+                    throw malformed(name, libelfError())
+                }
                 relocation = Relocation(
-                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
+                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff),
+                    symbol: Int(raw.r_info >> 32),
                     addend: raw.r_addend)
             } else {
                 var raw = GElf_Rel()
-                guard gelf_getrel(data, Int32(index), &raw) != nil else { throw malformed(name, libelfError()) }
-                let field = object.sections[target].contents.load(Int32.self, at: try offset(raw.r_offset)) ?? 0
+                guard gelf_getrel(data, Int32(index), &raw) != nil else {
+                    throw malformed(name, libelfError())
+                }
+                let field =
+                    object.sections[target].contents.load(Int32.self, at: try offset(raw.r_offset)) ?? 0
                 relocation = Relocation(
-                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff), symbol: Int(raw.r_info >> 32),
+                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff),
+                    symbol: Int(raw.r_info >> 32),
                     addend: Int64(field))
             }
             guard relocation.offset >= 0, relocation.offset < object.sections[target].size,

@@ -27,11 +27,13 @@ public struct ELFWriter {
         // Sections of type null keep no place in the file; all indices are mapped.
         var sectionMap = [Int: Int]()
         var kept: [Int] = []
-        for (index, section) in object.sections.enumerated() where index == 0 || section.type != SectionType.null {
+        for (index, section) in object.sections.enumerated()
+        where index == 0 || section.type != SectionType.null {
             sectionMap[index] = kept.count
             kept.append(index)
         }
-        let order = [0] + object.symbols.indices.dropFirst().filter { object.symbols[$0].isLocal }
+        let order =
+            [0] + object.symbols.indices.dropFirst().filter { object.symbols[$0].isLocal }
             + object.symbols.indices.dropFirst().filter { !object.symbols[$0].isLocal }
         var symbolMap = [Int](repeating: 0, count: object.symbols.count)
         for (position, index) in order.enumerated() { symbolMap[index] = position }
@@ -60,7 +62,8 @@ public struct ELFWriter {
         align(Int(section.alignment))
         headers.append(
             Header(
-                name: sectionNames.add(section.name), type: section.type, flags: section.flags, offset: bytes.count,
+                name: sectionNames.add(section.name), type: section.type, flags: section.flags,
+                offset: bytes.count,
                 size: section.size, alignment: section.alignment, entrySize: section.entrySize))
         bytes += section.contents
     }
@@ -71,7 +74,8 @@ public struct ELFWriter {
         align(8)
         headers.append(
             Header(
-                name: sectionNames.add(".rela" + section.name), type: SectionType.rela, flags: SectionFlags.infoLink,
+                name: sectionNames.add(".rela" + section.name), type: SectionType.rela,
+                flags: SectionFlags.infoLink,
                 offset: bytes.count, size: section.relocations.count * 24, link: UInt32(symbolTable),
                 info: UInt32(target), alignment: 8, entrySize: 24))
         for relocation in section.relocations {
@@ -98,7 +102,8 @@ public struct ELFWriter {
         headers.append(
             Header(
                 name: sectionNames.add(".symtab"), type: SectionType.symbolTable, offset: start,
-                size: bytes.count - start, link: UInt32(headers.count + 1), info: UInt32(localCount), alignment: 8,
+                size: bytes.count - start, link: UInt32(headers.count + 1), info: UInt32(localCount),
+                alignment: 8,
                 entrySize: 24))
         headers.append(
             Header(
@@ -111,7 +116,8 @@ public struct ELFWriter {
         let label = sectionNames.add(".shstrtab")
         headers.append(
             Header(
-                name: label, type: SectionType.stringTable, offset: bytes.count, size: sectionNames.bytes.count,
+                name: label, type: SectionType.stringTable, offset: bytes.count,
+                size: sectionNames.bytes.count,
                 alignment: 1))
         bytes += sectionNames.bytes
         align(8)
@@ -136,7 +142,9 @@ public struct ELFWriter {
         head.append(littleEndian: UInt64(0))
         head.append(littleEndian: UInt64(table))
         head.append(littleEndian: UInt32(0))
-        for value in [64, 0, 0, 64, headers.count, headers.count - 1] { head.append(littleEndian: UInt16(value)) }
+        for value in [64, 0, 0, 64, headers.count, headers.count - 1] {
+            head.append(littleEndian: UInt16(value))
+        }
         bytes.replaceSubrange(0..<64, with: head)
     }
 }

@@ -33,7 +33,9 @@ public enum Files {
         while true {
             var failed: Int32 = 0
             let part = [UInt8](unsafeUninitializedCapacity: chunk) { buffer, count in
-                repeat { count = Glibc.read(descriptor, buffer.baseAddress, buffer.count) } while count < 0 && errno == EINTR
+                repeat {
+                    count = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+                } while count < 0 && errno == EINTR
                 if count < 0 {
                     failed = errno
                     count = 0

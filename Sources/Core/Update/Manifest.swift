@@ -142,7 +142,9 @@ extension Manifest {
         for (name, size) in tables.sorted(by: { $0.key < $1.key }) { line("table", name, "\(size)") }
         for unit in units { line("unit", unit.path, unit.module ?? "", unit.object) }
         for r in replacements {
-            line("replace", "\(r.unit)", r.symbol, "\(r.preSymbol)", "\(r.size)", r.partOf.map { "\($0)" } ?? "")
+            line(
+                "replace", "\(r.unit)", r.symbol, "\(r.preSymbol)", "\(r.size)",
+                r.partOf.map { "\($0)" } ?? "")
         }
         for r in references { line("reference", r.name, "\(r.unit)", r.preSymbol.map { "\($0)" } ?? "") }
         for module in modules { line("module", module) }
@@ -158,10 +160,12 @@ extension Manifest {
         var parser = ManifestParser()
         for (number, line) in text.lines.enumerated() {
             do {
-                try parser.read(line.split(separator: " ", omittingEmptySubsequences: false).map { String($0) })
+                try parser.read(
+                    line.split(separator: " ", omittingEmptySubsequences: false).map { String($0) })
             } catch let failure as Failure {
                 throw Failure(
-                    "malformed manifest, line \(number + 1): \(failure.message)", status: .verificationRefused,
+                    "malformed manifest, line \(number + 1): \(failure.message)",
+                    status: .verificationRefused,
                     hints: failure.hints)
             }
         }
@@ -205,7 +209,8 @@ private func decode(_ field: String) throws -> String {
 
 private struct ManifestParser {
     private var manifest = Manifest(
-        kernel: KernelIdentity(arch: "", buildID: "", release: "", version: "", compiler: "", configDigest: ""),
+        kernel: KernelIdentity(
+            arch: "", buildID: "", release: "", version: "", compiler: "", configDigest: ""),
         sourceCommit: "", preTree: "", postTree: "")
     private var sawVersion = false
 
@@ -215,7 +220,9 @@ private struct ManifestParser {
             guard fields.count == count + 1 else { throw Failure("'\(fields[0])' wants \(count) fields") }
         }
         func number(_ index: Int) throws -> Int {
-            guard let value = Int(fields[index]), value >= 0 else { throw Failure("'\(fields[index])' is not a number") }
+            guard let value = Int(fields[index]), value >= 0 else {
+                throw Failure("'\(fields[index])' is not a number")
+            }
             return value
         }
         if !sawVersion {
@@ -227,23 +234,52 @@ private struct ManifestParser {
             return
         }
         switch fields[0] {
-        case "builder": try need(1); manifest.builder = fields[1]
-        case "arch": try need(1); manifest.kernel.arch = fields[1]
-        case "build-id": try need(1); manifest.kernel.buildID = fields[1]
-        case "release": try need(1); manifest.kernel.release = fields[1]
-        case "version": try need(1); manifest.kernel.version = fields[1]
-        case "compiler": try need(1); manifest.kernel.compiler = fields[1]
-        case "config": try need(1); manifest.kernel.configDigest = fields[1]
-        case "source": try need(1); manifest.sourceCommit = fields[1]
-        case "trees": try need(2); (manifest.preTree, manifest.postTree) = (fields[1], fields[2])
-        case "commit": try need(1); manifest.commits.append(fields[1])
-        case "description": try need(1); manifest.description = fields[1]
-        case "resident": try need(1); manifest.isResident = fields[1] == "yes"
-        case "forced": try need(1); manifest.forced.append(fields[1])
-        case "table": try need(2); manifest.tables[fields[1]] = try number(2)
+        case "builder":
+            try need(1)
+            manifest.builder = fields[1]
+        case "arch":
+            try need(1)
+            manifest.kernel.arch = fields[1]
+        case "build-id":
+            try need(1)
+            manifest.kernel.buildID = fields[1]
+        case "release":
+            try need(1)
+            manifest.kernel.release = fields[1]
+        case "version":
+            try need(1)
+            manifest.kernel.version = fields[1]
+        case "compiler":
+            try need(1)
+            manifest.kernel.compiler = fields[1]
+        case "config":
+            try need(1)
+            manifest.kernel.configDigest = fields[1]
+        case "source":
+            try need(1)
+            manifest.sourceCommit = fields[1]
+        case "trees":
+            try need(2)
+            (manifest.preTree, manifest.postTree) = (fields[1], fields[2])
+        case "commit":
+            try need(1)
+            manifest.commits.append(fields[1])
+        case "description":
+            try need(1)
+            manifest.description = fields[1]
+        case "resident":
+            try need(1)
+            manifest.isResident = fields[1] == "yes"
+        case "forced":
+            try need(1)
+            manifest.forced.append(fields[1])
+        case "table":
+            try need(2)
+            manifest.tables[fields[1]] = try number(2)
         case "unit":
             try need(3)
-            manifest.units.append(.init(path: fields[1], module: fields[2].isEmpty ? nil : fields[2], object: fields[3]))
+            manifest.units.append(
+                .init(path: fields[1], module: fields[2].isEmpty ? nil : fields[2], object: fields[3]))
         case "replace":
             try need(5)
             manifest.replacements.append(
@@ -254,18 +290,26 @@ private struct ManifestParser {
             try need(3)
             manifest.references.append(
                 try .init(name: fields[1], unit: number(2), preSymbol: fields[3].isEmpty ? nil : number(3)))
-        case "module": try need(1); manifest.modules.append(fields[1])
-        case "file": try need(3); manifest.files.append(try .init(path: fields[3], size: number(2), digest: fields[1]))
+        case "module":
+            try need(1)
+            manifest.modules.append(fields[1])
+        case "file":
+            try need(3)
+            manifest.files.append(try .init(path: fields[3], size: number(2), digest: fields[1]))
         default: throw Failure("unknown record '\(fields[0])'")
         }
     }
 
     func finish() throws -> Manifest {
         let units = manifest.units.indices
-        guard sawVersion, manifest.replacements.allSatisfy({ r in
-            units.contains(r.unit) && r.partOf.map { manifest.replacements.indices.contains($0) } ?? true
-        }), manifest.references.allSatisfy({ units.contains($0.unit) }) else {
-            throw Failure("malformed manifest: a record refers to one that does not exist", status: .verificationRefused)
+        guard sawVersion,
+            manifest.replacements.allSatisfy({ r in
+                units.contains(r.unit) && r.partOf.map { manifest.replacements.indices.contains($0) } ?? true
+            }), manifest.references.allSatisfy({ units.contains($0.unit) })
+        else {
+            throw Failure(
+                "malformed manifest: a record refers to one that does not exist", status: .verificationRefused
+            )
         }
         return manifest
     }

@@ -52,7 +52,9 @@ public struct Update: Sendable {
         }
         let listed = Set(manifest.files.map(\.path))
         if let extra = files.keys.sorted().first(where: { !listed.contains($0) }) {
-            throw Failure("the update holds a file that its manifest does not list: '\(extra)'", status: .verificationRefused)
+            throw Failure(
+                "the update holds a file that its manifest does not list: '\(extra)'",
+                status: .verificationRefused)
         }
         self.manifest = manifest
         self.manifestText = manifestText

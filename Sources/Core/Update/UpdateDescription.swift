@@ -6,21 +6,39 @@ extension Update {
         let kernel = manifest.kernel
         return .object([
             ("v", .number(1)), ("update", .string(id)), ("description", .string(manifest.description)),
-            ("arch", .string(kernel.arch)), ("build_id", .string(kernel.buildID)), ("release", .string(kernel.release)),
+            ("arch", .string(kernel.arch)), ("build_id", .string(kernel.buildID)),
+            ("release", .string(kernel.release)),
             ("compiler", .string(kernel.compiler)), ("commits", .strings(manifest.commits)),
             ("pre_tree", .string(manifest.preTree)), ("post_tree", .string(manifest.postTree)),
             ("resident", .bool(manifest.isResident)), ("forced", .strings(manifest.forced)),
-            ("units", .array(manifest.units.map { .object([("path", .string($0.path)), ("module", $0.module.map { .string($0) } ?? .null)]) })),
+            (
+                "units",
+                .array(
+                    manifest.units.map {
+                        .object([
+                            ("path", .string($0.path)), ("module", $0.module.map { .string($0) } ?? .null),
+                        ])
+                    })
+            ),
             (
                 "functions",
                 .array(
                     manifest.replacements.filter { $0.partOf == nil }.map {
-                        .object([("name", .string($0.symbol)), ("unit", .number($0.unit)), ("size", .number($0.size))])
+                        .object([
+                            ("name", .string($0.symbol)), ("unit", .number($0.unit)),
+                            ("size", .number($0.size)),
+                        ])
                     })
             ),
             (
                 "files",
-                .array(manifest.files.map { .object([("path", .string($0.path)), ("size", .number($0.size)), ("sha256", .string($0.digest))]) })
+                .array(
+                    manifest.files.map {
+                        .object([
+                            ("path", .string($0.path)), ("size", .number($0.size)),
+                            ("sha256", .string($0.digest)),
+                        ])
+                    })
             ),
         ])
     }
@@ -29,8 +47,11 @@ extension Update {
     public func disassembly() throws -> [String] {
         let object = try ObjectFile(file(Path.module), name: Path.module)
         var lines: [String] = []
-        for (index, section) in object.sections.enumerated() where section.isExecutable && section.name.hasPrefix(".text") {
-            let functions = object.symbols.filter { $0.isFunction && $0.section == index }.sorted { $0.value < $1.value }
+        for (index, section) in object.sections.enumerated()
+        where section.isExecutable && section.name.hasPrefix(".text") {
+            let functions = object.symbols.filter { $0.isFunction && $0.section == index }.sorted {
+                $0.value < $1.value
+            }
             for function in functions {
                 lines.append("\(function.name):")
                 var offset = Int(function.value)
@@ -39,9 +60,13 @@ extension Update {
                     let found = disassemble(section.contents, at: offset, address: UInt64(offset))
                     let length = found?.length ?? 1
                     let targets = section.relocations(in: offset..<offset + length).map { relocation in
-                        "  # " + referenceName(object.symbols[relocation.symbol].name) + (relocation.addend == -4 || relocation.addend == 0 ? "" : "\(relocation.addend < 0 ? "" : "+")\(relocation.addend)")
+                        "  # " + referenceName(object.symbols[relocation.symbol].name)
+                            + (relocation.addend == -4 || relocation.addend == 0
+                                ? "" : "\(relocation.addend < 0 ? "" : "+")\(relocation.addend)")
                     }
-                    lines.append("    +\(hex(UInt64(offset) - function.value))\t\(found?.text ?? "(bad)")\(targets.joined())")
+                    lines.append(
+                        "    +\(hex(UInt64(offset) - function.value))\t\(found?.text ?? "(bad)")\(targets.joined())"
+                    )
                     offset += length
                 }
                 lines.append("")
@@ -52,7 +77,8 @@ extension Update {
 
     /// The kernel's name for a symbol that is resolved when the update is applied.
     private func referenceName(_ name: String) -> String {
-        guard name.hasPrefix("ksplice."), let number = Int(name.dropFirst(8)), manifest.references.indices.contains(number)
+        guard name.hasPrefix("ksplice."), let number = Int(name.dropFirst(8)),
+            manifest.references.indices.contains(number)
         else { return name }
         return manifest.references[number].name
     }

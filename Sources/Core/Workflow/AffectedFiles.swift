@@ -23,22 +23,32 @@ struct AffectedFiles {
         let name = path.lastPathComponent
         if Self.outside.contains(where: { path.hasPrefix($0) }) { return }
         if path.hasPrefix("arch/") && !path.hasPrefix("arch/\(architecture)/") && name != "Kconfig" { return }
-        if ["MAINTAINERS", "CREDITS", "COPYING", "README", ".gitignore", ".mailmap", ".clang-format"].contains(name)
+        if ["MAINTAINERS", "CREDITS", "COPYING", "README", ".gitignore", ".mailmap", ".clang-format"]
+            .contains(name)
             || name.hasSuffix(".rst") || name.hasSuffix(".txt") || name.hasSuffix(".md")
-        { return }
+        {
+            return
+        }
         if let reason = Self.bootPart(path, architecture) {
-            refuse("boot-code", path, "'\(path)' is part of \(reason)", "it is not kernel code that a redirect can reach")
+            refuse(
+                "boot-code", path, "'\(path)' is part of \(reason)",
+                "it is not kernel code that a redirect can reach")
         } else if name.hasPrefix("Kconfig") {
             refuse(
                 "kconfig", path, "the change touches '\(path)'",
-                "a running kernel's config cannot change; if the change does not matter to this config, use --force kconfig")
-        } else if name == "Makefile" || name == "Kbuild" || name.hasPrefix("Makefile.") || path.hasPrefix("scripts/") {
+                "a running kernel's config cannot change; if the change does not matter to this config, use --force kconfig"
+            )
+        } else if name == "Makefile" || name == "Kbuild" || name.hasPrefix("Makefile.")
+            || path.hasPrefix("scripts/")
+        {
             refuse(
                 "makefile", path, "the change touches '\(path)'",
-                "what is built and how cannot change in a running kernel; if it does not matter to this config, use --force makefile")
+                "what is built and how cannot change in a running kernel; if it does not matter to this config, use --force makefile"
+            )
         } else if name.hasSuffix(".c") {
             if file.status == .deleted {
-                refuse("file-deleted", path, "'\(path)' is deleted", "code of the running kernel cannot go away")
+                refuse(
+                    "file-deleted", path, "'\(path)' is deleted", "code of the running kernel cannot go away")
             } else {
                 sources.append(path)
             }
@@ -61,7 +71,8 @@ struct AffectedFiles {
 
     private static func bootPart(_ path: String, _ architecture: String) -> String? {
         let parts: [(String, String)] = [
-            ("arch/\(architecture)/boot/", "the boot code"), ("arch/\(architecture)/realmode/", "the real-mode code"),
+            ("arch/\(architecture)/boot/", "the boot code"),
+            ("arch/\(architecture)/realmode/", "the real-mode code"),
             ("arch/\(architecture)/entry/vdso/", "the vdso, which processes have mapped"),
             ("arch/\(architecture)/purgatory/", "the code that runs between two kernels"),
             ("lib/vdso/", "the vdso, which processes have mapped"), ("usr/", "the initial file system"),
@@ -79,11 +90,14 @@ struct AffectedFiles {
         while !wanted.isEmpty {
             seen.formUnion(wanted)
             let names = wanted.sorted().map { $0.replacing(".", with: "\\.").replacing("+", with: "\\+") }
-            let pattern = "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]([^>\"]*/)?(\(names.joined(separator: "|")))[>\"]"
+            let pattern =
+                "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]([^>\"]*/)?(\(names.joined(separator: "|")))[>\"]"
             let result = try await Command(
                 ["grep", "-rlE", "--include=*.c", "--include=*.h", pattern, "."], directory: source
             ).run()
-            guard result.status <= 1 else { throw Failure("cannot search '\(source)': \(result.errorText.trimmed)") }
+            guard result.status <= 1 else {
+                throw Failure("cannot search '\(source)': \(result.errorText.trimmed)")
+            }
             wanted = []
             for line in result.text.lines {
                 let path = String(line.dropFirst(2))

@@ -45,7 +45,8 @@ public struct Applier: Sendable {
         let names = Set(prepared.symbols.all.filter { entries.contains($0.address) }.map(\.name))
         let inside = try await host.tasks().compactMap { task -> String? in
             // The innermost frame of a task that is not running is where it left the CPU.
-            guard let frame = task.stack.first(where: { names.contains(String($0.prefix { $0 != "+" })) }) else { return nil }
+            guard let frame = task.stack.first(where: { names.contains(String($0.prefix { $0 != "+" })) })
+            else { return nil }
             return "\(task.name)[\(task.pid)] in \(frame)"
         }
         let traced = prepared.targets.filter { $0.function.isTraced }.map(\.function.name)
@@ -60,7 +61,8 @@ public struct Applier: Sendable {
         let sysfs = UpdateSysfs(host: host, id: update.id)
         switch try await sysfs.state() {
         case "applied":
-            throw Failure("update \(update.id.prefix(12)) is applied already", status: .no, hint: "git ksplice status")
+            throw Failure(
+                "update \(update.id.prefix(12)) is applied already", status: .no, hint: "git ksplice status")
         case "undone" where try await sysfs.number("resident") != 0:
             // It never goes. Its addresses hold as long as it is loaded, because ksplice.ko holds the modules that they lead
             // into; and ksplice.ko compares the code again.
@@ -92,17 +94,22 @@ public struct Applier: Sendable {
     }
 
     /// The kernel is changed; a journal that cannot be written does not make that a failure.
-    private func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int) async -> ApplyReport {
+    private func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int)
+        async -> ApplyReport
+    {
         let functions = update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)
         do {
             try await host.appendToJournal(
                 JSON.object([
                     ("v", .number(1)), ("event", .string("apply")), ("update", .string(update.id)),
-                    ("description", .string(update.manifest.description)), ("commits", .strings(update.manifest.commits)),
-                    ("functions", .strings(functions)), ("pause_ns", .number(pause)), ("tries", .number(tries)),
+                    ("description", .string(update.manifest.description)),
+                    ("commits", .strings(update.manifest.commits)),
+                    ("functions", .strings(functions)), ("pause_ns", .number(pause)),
+                    ("tries", .number(tries)),
                 ]).text)
         } catch { progress("the update is applied, but the journal cannot be written: \(error)") }
-        return ApplyReport(id: update.id, functions: functions, statistics: statistics, pause: pause, tries: tries)
+        return ApplyReport(
+            id: update.id, functions: functions, statistics: statistics, pause: pause, tries: tries)
     }
 
     /// The module's name: the identity's beginning, as long as the placeholder.
@@ -116,16 +123,19 @@ public struct Applier: Sendable {
         progress("reading the kernel's symbols")
         let loaded = try await host.modules()
         let symbols = try await host.symbols()
-        for module in update.manifest.modules where !loaded.contains(where: { $0.name == module && $0.state == "Live" }) {
+        for module in update.manifest.modules
+        where !loaded.contains(where: { $0.name == module && $0.state == "Live" }) {
             throw Failure(
-                "the update changes the module '\(module)', which is not loaded", status: .no, hint: "modprobe \(module)")
+                "the update changes the module '\(module)', which is not loaded", status: .no,
+                hint: "modprobe \(module)")
         }
         try await refuseLivePatched(update)
         progress("matching the code that runs")
         let plan = try MatchPlan(update)
         let memory = try await host.memory(covering: [])
         var matcher = try Matcher(
-            units: plan.units, tables: update.manifest.tables, memory: memory, symbols: symbols, isImage: false)
+            units: plan.units, tables: update.manifest.tables, memory: memory, symbols: symbols,
+            isImage: false)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the running kernel")
         return try PreparedUpdate(
@@ -144,7 +154,8 @@ public struct Applier: Sendable {
                 guard functions.contains(where: { $0.hasPrefix(replacement.symbol + ",") }) else { continue }
                 throw Failure(
                     "'\(replacement.symbol)' is patched by the kernel's own live patching ('\(patch)')",
-                    status: .verificationRefused, hint: "remove that live patch first; its code would run instead of the update's")
+                    status: .verificationRefused,
+                    hint: "remove that live patch first; its code would run instead of the update's")
             }
         }
     }
@@ -157,7 +168,8 @@ public struct Applier: Sendable {
         for (what, a, b) in pairs where !a.isEmpty && a != b {
             throw Failure(
                 "the update is for another kernel: \(what) is \(a), \(host.title) runs \(b) (\(running.release))",
-                status: .wrongKernel, hint: "git ksplice list shows the updates of a repository with their kernels")
+                status: .wrongKernel,
+                hint: "git ksplice list shows the updates of a repository with their kernels")
         }
     }
 
@@ -181,7 +193,9 @@ public struct Applier: Sendable {
             let found = Set(prepared.symbols.named(name, in: nil).map(\.address))
             guard found.count == 1, let address = found.first else {
                 throw Failure(
-                    found.isEmpty ? "the kernel has no '\(name)', which ksplice.ko needs" : "'\(name)' is ambiguous in this kernel",
+                    found.isEmpty
+                        ? "the kernel has no '\(name)', which ksplice.ko needs"
+                        : "'\(name)' is ambiguous in this kernel",
                     status: .verificationRefused)
             }
             return address
@@ -232,7 +246,8 @@ struct PreparedUpdate {
     private let addresses: [UInt64]
 
     init(
-        _ update: Update, result: MatchResult, symbols: KernelSymbols, memory: any KernelMemory, running: KernelIdentity,
+        _ update: Update, result: MatchResult, symbols: KernelSymbols, memory: any KernelMemory,
+        running: KernelIdentity,
         loaded: [LoadedModule]
     ) throws {
         self.result = result
@@ -240,17 +255,23 @@ struct PreparedUpdate {
         self.running = running
         let exports = try readExports(memory: memory, symbols: symbols)
         checksums = Dictionary(
-            exports.filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }) { first, _ in first }
+            exports.filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }
+        ) { first, _ in first }
         targets = try update.manifest.replacements.map { replacement in
-            guard let function = result.function(unit: replacement.unit, symbolIndex: replacement.preSymbol) else {
-                throw Failure("'\(replacement.symbol)' is not in the running kernel", status: .verificationRefused)
+            guard let function = result.function(unit: replacement.unit, symbolIndex: replacement.preSymbol)
+            else {
+                throw Failure(
+                    "'\(replacement.symbol)' is not in the running kernel", status: .verificationRefused)
             }
             return Target(function: function, isPart: replacement.partOf != nil)
         }
         var held = Set(update.manifest.modules)
         addresses = try update.manifest.references.map { reference in
-            if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] { return value }
-            let found = try result.resolve(reference.name, unit: reference.unit, symbolIndex: reference.preSymbol)
+            if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] {
+                return value
+            }
+            let found = try result.resolve(
+                reference.name, unit: reference.unit, symbolIndex: reference.preSymbol)
             // For example an earlier update, whose new function this one calls.
             if let module = found.module { held.insert(module) }
             return found.address
@@ -263,9 +284,11 @@ struct PreparedUpdate {
 
     /// Fails where a module that was matched or referred to has gone, or come back elsewhere, since.
     func checkModules(_ now: [LoadedModule]) throws {
-        for (name, address) in modules where !now.contains(where: { $0.name == name && $0.address == address }) {
+        for (name, address) in modules
+        where !now.contains(where: { $0.name == name && $0.address == address }) {
             throw Failure(
-                "the module '\(name)' was unloaded while the update was matched", status: .busy, hint: "try again")
+                "the module '\(name)' was unloaded while the update was matched", status: .busy,
+                hint: "try again")
         }
     }
 
@@ -279,7 +302,9 @@ struct PreparedUpdate {
             return nil
         }
         guard addresses.indices.contains(number) else {
-            throw Failure("the update module refers to a symbol that its manifest does not list", status: .verificationRefused)
+            throw Failure(
+                "the update module refers to a symbol that its manifest does not list",
+                status: .verificationRefused)
         }
         return addresses[number]
     }

@@ -30,7 +30,8 @@ struct Assembler {
     /// - Parameter objtool: the objtool command of each unit.
     func assemble(_ differences: [UnitDifference], objtool: [[String]]) async throws -> Assembly {
         var assembly = Assembly(
-            module: [], units: [], replacements: [], references: [], modules: [], isResident: false, imported: [])
+            module: [], units: [], replacements: [], references: [], modules: [], isResident: false,
+            imported: [])
         let newGlobals = Set(differences.flatMap { $0.shipment?.newGlobals ?? [] })
         var names: [String: String] = [:]
         var objects: [String] = []
@@ -38,9 +39,13 @@ struct Assembler {
         for (position, difference) in differences.enumerated() {
             guard let shipment = difference.shipment else { continue }
             assembly.units.append(
-                .init(path: difference.path, module: difference.module, object: "\(Update.Path.pre)/\(position).o"))
+                .init(
+                    path: difference.path, module: difference.module,
+                    object: "\(Update.Path.pre)/\(position).o"))
             assembly.isResident = assembly.isResident || shipment.keepsAddresses
-            if let module = difference.module, !assembly.modules.contains(module) { assembly.modules.append(module) }
+            if let module = difference.module, !assembly.modules.contains(module) {
+                assembly.modules.append(module)
+            }
             let path = "\(workFolder)/ship.\(position).o"
             let first = assembly.replacements.count
             addReplacements(difference, unit: assembly.units.count - 1, to: &assembly)
@@ -66,12 +71,14 @@ struct Assembler {
         for function in difference.functions where function.partOf == nil {
             guard let name = function.preName, let symbol = function.preSymbol else { continue }
             positions[name] = assembly.replacements.count
-            assembly.replacements.append(.init(unit: unit, symbol: name, preSymbol: symbol, size: function.preSize))
+            assembly.replacements.append(
+                .init(unit: unit, symbol: name, preSymbol: symbol, size: function.preSize))
         }
         for part in difference.oldParts {
             guard let owner = positions[part.family] else { continue }
             assembly.replacements.append(
-                .init(unit: unit, symbol: part.name, preSymbol: part.preSymbol, size: part.size, partOf: owner))
+                .init(
+                    unit: unit, symbol: part.name, preSymbol: part.preSymbol, size: part.size, partOf: owner))
         }
     }
 
@@ -79,15 +86,21 @@ struct Assembler {
     /// `f` for `f.cold` by its name before, and has given symbols other numbers.
     /// Returns the sizes of the new functions in the order of the replacements.
     private func nameReplaced(
-        _ object: inout ObjectFile, _ difference: UnitDifference, first: Int, _ replacements: [Manifest.Replacement],
+        _ object: inout ObjectFile, _ difference: UnitDifference, first: Int,
+        _ replacements: [Manifest.Replacement],
         _ names: inout [String: String]
     ) throws -> [Int] {
         var sizes: [Int] = []
         var position = first
         for function in difference.functions where function.partOf == nil && function.preSymbol != nil {
             let unique = Self.replacedPrefix + "\(position)"
-            guard let symbol = object.symbols.firstIndex(where: { $0.name == function.name && $0.isDefinedInSection && $0.isFunction })
-            else { throw Failure("objtool has dropped the symbol '\(function.name)' of '\(difference.path)'") }
+            guard
+                let symbol = object.symbols.firstIndex(where: {
+                    $0.name == function.name && $0.isDefinedInSection && $0.isFunction
+                })
+            else {
+                throw Failure("objtool has dropped the symbol '\(function.name)' of '\(difference.path)'")
+            }
             names[unique] = function.name
             object.symbols[symbol].name = unique
             object.symbols[symbol].binding = SymbolBinding.global
@@ -102,7 +115,9 @@ struct Assembler {
         _ assembly: inout Assembly
     ) {
         let used = Set(object.sections.flatMap { $0.relocations.map(\.symbol) })
-        object = object.withoutSymbols { $0.isUndefined && !$0.name.isEmpty && !usedNames(object, used).contains($0.name) }
+        object = object.withoutSymbols {
+            $0.isUndefined && !$0.name.isEmpty && !usedNames(object, used).contains($0.name)
+        }
         for index in object.symbols.indices.dropFirst() where object.symbols[index].isUndefined {
             let name = object.symbols[index].name
             // A name that this unit defines itself is a reference to the original; only others are left to the loader.
@@ -129,7 +144,8 @@ struct Assembler {
         object.sections.contains { section in
             section.isAllocated
                 && section.relocations.contains {
-                    $0.symbol == symbol && !(section.isExecutable && X86Branch.isTarget(of: $0, in: section.contents))
+                    $0.symbol == symbol
+                        && !(section.isExecutable && X86Branch.isTarget(of: $0, in: section.contents))
                 }
         }
     }
@@ -141,7 +157,9 @@ struct Assembler {
     // MARK: - Tables
 
     /// The sections of `kernel/update.h`, with what is known at create time.
-    private func tablesObject(_ assembly: Assembly, _ newSizes: [Int], _ names: [String: String]) -> ObjectFile {
+    private func tablesObject(_ assembly: Assembly, _ newSizes: [Int], _ names: [String: String])
+        -> ObjectFile
+    {
         var object = ObjectFile(machine: 62, is64Bit: true, type: 1)  // EM_X86_64, ET_REL
         var strings: [UInt8] = []
         var functions = Section(name: ".ksplice.functions", type: 1, flags: 3, alignment: 8)
@@ -156,12 +174,16 @@ struct Assembler {
                 parts.contents += words([0, UInt64(replacement.size), 0])
                 parts.contents.append(littleEndian: UInt32(functionIndex[owner]!))
                 parts.contents.append(littleEndian: UInt32(0))
-                parts.relocations.append(.init(offset: base + 16, type: 1, symbol: 1, addend: Int64(expected)))
+                parts.relocations.append(
+                    .init(offset: base + 16, type: 1, symbol: 1, addend: Int64(expected)))
             } else {
                 functionIndex[position] = functions.contents.count / 56
                 let base = functions.contents.count
-                functions.contents += words([0, UInt64(replacement.size), 0, UInt64(newSizes[position]), 0, 0, 0])
-                object.symbols.append(Symbol(name: Self.replacedPrefix + "\(position)", binding: SymbolBinding.global))
+                functions.contents += words([
+                    0, UInt64(replacement.size), 0, UInt64(newSizes[position]), 0, 0, 0,
+                ])
+                object.symbols.append(
+                    Symbol(name: Self.replacedPrefix + "\(position)", binding: SymbolBinding.global))
                 functions.relocations += [
                     .init(offset: base + 16, type: 1, symbol: object.symbols.count - 1, addend: 0),
                     .init(offset: base + 32, type: 1, symbol: 2, addend: Int64(strings.count)),
@@ -175,7 +197,10 @@ struct Assembler {
         if parts.contents.isEmpty { parts.contents = [UInt8](repeating: 0, count: 32) }
         parts.size = parts.contents.count
         var table = Section(name: ".ksplice.table", type: 1, flags: 3, alignment: 8)
-        for value in [1, functionIndex.count, assembly.replacements.count - functionIndex.count, assembly.isResident ? 1 : 0] {
+        for value in [
+            1, functionIndex.count, assembly.replacements.count - functionIndex.count,
+            assembly.isResident ? 1 : 0,
+        ] {
             table.contents.append(littleEndian: UInt32(value))
         }
         table.contents += [UInt8](repeating: 0, count: 72)
@@ -185,14 +210,17 @@ struct Assembler {
         modules.append(0)
         object.sections += [
             functions, parts,
-            Section(name: ".ksplice.expected", type: 1, flags: 3, contents: [UInt8](repeating: 0, count: max(1, expected))),
+            Section(
+                name: ".ksplice.expected", type: 1, flags: 3,
+                contents: [UInt8](repeating: 0, count: max(1, expected))),
             Section(name: ".ksplice.names", type: 1, flags: 2, contents: strings), table,
             Section(name: ".ksplice.modules", type: 1, flags: 2, contents: modules),
         ]
         for (name, section) in [("functions", 1), ("parts", 2), ("table", 5), ("modules", 6)] {
             object.symbols.append(
                 Symbol(
-                    name: "ksplice_" + name, binding: SymbolBinding.global, type: SymbolType.object, section: section))
+                    name: "ksplice_" + name, binding: SymbolBinding.global, type: SymbolType.object,
+                    section: section))
         }
         return object
     }

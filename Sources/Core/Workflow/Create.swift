@@ -58,7 +58,9 @@ public struct Creator: Sendable {
     let options: CreateOptions
     let progress: @Sendable (String) -> Void
 
-    public init(repository: Repository, options: CreateOptions, progress: @escaping @Sendable (String) -> Void) {
+    public init(
+        repository: Repository, options: CreateOptions, progress: @escaping @Sendable (String) -> Void
+    ) {
         self.repository = repository
         self.options = options
         self.progress = progress
@@ -94,7 +96,8 @@ public struct Creator: Sendable {
         for stored in try await store.find(kernel: kernel.identity, preTree: preTree, postTree: postTree) {
             let manifest = try await store.manifest(stored)
             // A kernel without a build-id is told apart by all that is known of it.
-            guard manifest.builder == builder, manifest.kernel == kernel.identity, manifest.commits == change.commits,
+            guard manifest.builder == builder, manifest.kernel == kernel.identity,
+                manifest.commits == change.commits,
                 manifest.description == options.description ?? change.description,
                 Set(manifest.forced).isSubset(of: options.force)
             else { continue }
@@ -118,16 +121,21 @@ struct CreateJob {
 
     func run() async throws -> CreateOutcome {
         let changed = try repository.changedFiles(pre: preTree, post: postTree)
-        var affected = AffectedFiles(changed, architecture: Workspace.sourceArchitecture(kernel.identity.arch))
+        var affected = AffectedFiles(
+            changed, architecture: Workspace.sourceArchitecture(kernel.identity.arch))
         try refuse(affected.findings)
         guard !affected.sources.isEmpty || !affected.headers.isEmpty else {
             throw Failure("the change touches no code of the kernel", status: .noChange)
         }
-        let toolchain = try await Toolchain.find(kernel.identity.compiler, allowOther: options.allowsOtherCompiler)
+        let toolchain = try await Toolchain.find(
+            kernel.identity.compiler, allowOther: options.allowsOtherCompiler)
         let configuration = Workspace.Configuration(
-            config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch, toolchain: toolchain,
+            config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch,
+            toolchain: toolchain,
             configCheck: Self.configDrift)
-        let lock = try workspace.lock { creator.progress("waiting for another git-ksplice in this workspace") }
+        let lock = try workspace.lock {
+            creator.progress("waiting for another git-ksplice in this workspace")
+        }
         defer { _ = lock }
         try await workspace.checkOut(tree: preTree) { folder, index in
             creator.progress("writing the kernel's source (once)")
@@ -168,7 +176,8 @@ struct CreateJob {
         }
     }
 
-    private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws -> [String] {
+    private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws -> [String]
+    {
         creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
         let users = try await AffectedFiles.users(of: affected.headers, in: workspace.source)
         let all = Set(affected.sources + users).sorted().filter { path in
@@ -195,7 +204,9 @@ struct CreateJob {
     }
 
     /// Compiles the units whose preprocessed text differs.
-    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ changed: [ChangedFile]) async throws -> [Pair] {
+    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ changed: [ChangedFile])
+        async throws -> [Pair]
+    {
         creator.progress("compiling \(units.count) file(s) before and after the change")
         let pre = try await compiler.preprocess(units, label: "pre")
         let post = try await workspace.withFiles(try postFiles(changed)) {
@@ -231,11 +242,13 @@ struct CreateJob {
     // MARK: - The update
 
     private func finish(
-        _ pairs: [Pair], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts, _ known: [Finding], _ toolchain: Toolchain
+        _ pairs: [Pair], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts, _ known: [Finding],
+        _ toolchain: Toolchain
     ) async throws -> CreateOutcome {
         let compared = try await inParallel(pairs) { pair in
             try UnitDifference.compare(
-                path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post, tables: parts.tables)
+                path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
+                tables: parts.tables)
         }
         let findings = known + compared.flatMap(\.findings)
         try refuse(findings)
@@ -247,14 +260,18 @@ struct CreateJob {
         creator.progress("building the update module")
         let exports = ExportIndex(kernel)
         let assembler = Assembler(
-            builder: builder, isExported: exports.isExported, exportingModule: exports.module, workFolder: workspace.root + "/work")
-        let assembly = try await assembler.assemble(differences, objtool: kept.map { pairs[$0].unit.command.objtool })
+            builder: builder, isExported: exports.isExported, exportingModule: exports.module,
+            workFolder: workspace.root + "/work")
+        let assembly = try await assembler.assemble(
+            differences, objtool: kept.map { pairs[$0].unit.command.objtool })
         var files: [String: [UInt8]] = [
             Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
             Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
             Update.Path.findings: [],
         ]
-        for (unit, difference) in zip(assembly.units, differences) { files[unit.object] = difference.preObjectBytes }
+        for (unit, difference) in zip(assembly.units, differences) {
+            files[unit.object] = difference.preObjectBytes
+        }
         let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
         let proof = try await EarlyProof(kernel: kernel, imported: assembly.imported)
             .run(draft, differences, progress: creator.progress)
@@ -263,10 +280,13 @@ struct CreateJob {
         files[Update.Path.findings] = Array(all.map { $0.json.text + "\n" }.joined().utf8)
         let update = try Update(manifest: makeManifest(assembly, parts, all), files: files)
         let stored = try await UpdateStore(repository).store(update)
-        return CreateOutcome(stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof)
+        return CreateOutcome(
+            stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof)
     }
 
-    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding]) throws -> Manifest {
+    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding])
+        throws -> Manifest
+    {
         var manifest = Manifest(
             kernel: kernel.identity, sourceCommit: kernel.sourceCommit, preTree: preTree, postTree: postTree)
         manifest.builder = try options.builder()

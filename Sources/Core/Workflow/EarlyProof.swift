@@ -19,19 +19,27 @@ struct EarlyProof {
     let imported: Set<String>
 
     /// Nil where the image is not at hand. `differences` are those of the update's units, in their order.
-    func run(_ update: Update, _ differences: [UnitDifference], progress: (String) -> Void) async throws -> Proof? {
+    func run(_ update: Update, _ differences: [UnitDifference], progress: (String) -> Void) async throws
+        -> Proof?
+    {
         guard let path = kernel.imagePath else { return nil }
         progress("proving the update against the kernel's image")
         try await checkModuleStructure(update)
         let image = ImageMemory(try KernelImage(vmlinuxAt: path))
         let plan = try MatchPlan(update)
         let modules = try await layOut(Set(plan.units.compactMap(\.module)), image)
-        let proven = plan.units.indices.filter { index in plan.units[index].module.map { modules.names.contains($0) } ?? true }
-        let unproven = plan.units.filter { unit in unit.module.map { !modules.names.contains($0) } ?? false }.map(\.path)
+        let proven = plan.units.indices.filter { index in
+            plan.units[index].module.map { modules.names.contains($0) } ?? true
+        }
+        let unproven = plan.units.filter { unit in unit.module.map { !modules.names.contains($0) } ?? false }
+            .map(\.path)
         guard !proven.isEmpty else { return Proof(functions: 0, bytes: 0, unproven: unproven, findings: []) }
-        let symbols = modules.names.isEmpty ? kernel.symbols : KernelSymbols(kernel.symbols.all + modules.memory.symbols)
+        let symbols =
+            modules.names.isEmpty
+            ? kernel.symbols : KernelSymbols(kernel.symbols.all + modules.memory.symbols)
         var matcher = try Matcher(
-            units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: modules.memory, symbols: symbols,
+            units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: modules.memory,
+            symbols: symbols,
             isImage: true)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the kernel's image")
@@ -42,26 +50,33 @@ struct EarlyProof {
             findings += view.splitRedirects() + (try view.readOnlyKeys(kernel.symbols))
         }
         return Proof(
-            functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven, findings: findings)
+            functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven,
+            findings: findings)
     }
 
     /// Old kernels do not compare the size of `struct module`, and a config that drifts changes it.
     private func checkModuleStructure(_ update: Update) async throws {
-        guard let folder = kernel.modulesPath, let path = try ModuleFiles(folder: folder).first else { return }
-        let size = try ModuleResolver.moduleSize(of: await ModuleFile.read(path), name: path.lastPathComponent)
+        guard let folder = kernel.modulesPath, let path = try ModuleFiles(folder: folder).first else {
+            return
+        }
+        let size = try ModuleResolver.moduleSize(
+            of: await ModuleFile.read(path), name: path.lastPathComponent)
         for part in [Update.Path.module, Update.Path.kernelModule] {
             try ModuleResolver(update.file(part), name: part).checkModuleSize(size)
         }
     }
 
-    private func layOut(_ wanted: Set<String>, _ image: ImageMemory) async throws -> (memory: ModuleImageMemory, names: Set<String>) {
+    private func layOut(_ wanted: Set<String>, _ image: ImageMemory) async throws -> (
+        memory: ModuleImageMemory, names: Set<String>
+    ) {
         let memory = ModuleImageMemory(image: image, kernel: kernel.symbols)
         var names: Set<String> = []
         guard let folder = kernel.modulesPath, !wanted.isEmpty else { return (memory, names) }
         let files = try ModuleFiles(folder: folder)
         for module in wanted.sorted() {
             guard let path = files.path(module) else { continue }
-            try memory.add(ObjectFile(await ModuleFile.read(path), name: path.lastPathComponent), module: module)
+            try memory.add(
+                ObjectFile(await ModuleFile.read(path), name: path.lastPathComponent), module: module)
             names.insert(module)
         }
         return (memory, names)
@@ -93,7 +108,8 @@ private struct ProvenUnit {
                 (found.address &+ UInt64(found.entrySite)) % 64 > 64 - 5
             else { return nil }
             return RedirectReview.noRoom(
-                difference.path, function.name, "the place of the redirect in '\(function.name)' crosses a cache line")
+                difference.path, function.name,
+                "the place of the redirect in '\(function.name)' crosses a cache line")
         }
     }
 
@@ -101,7 +117,8 @@ private struct ProvenUnit {
     /// read-only (kernel/jump_label.c: jump_label_add_module of Linux 6.1).
     func readOnlyKeys(_ symbols: KernelSymbols) throws -> [Finding] {
         guard let shipped = difference.shipment?.object,
-            let start = symbols.unique("__start_ro_after_init"), let end = symbols.unique("__end_ro_after_init")
+            let start = symbols.unique("__start_ro_after_init"),
+            let end = symbols.unique("__end_ro_after_init")
         else { return [] }
         return RedirectReview.jumpKeys(of: shipped).compactMap { name in
             let pre = difference.preSymbols[name]
@@ -113,16 +130,19 @@ private struct ProvenUnit {
                 address = listed.count == 1 ? listed.first : nil
             }
             let isInImage = address.map { $0 >= start && $0 < end } ?? false
-            let isInModule = pre.map { index in
-                let section = difference.preObject.symbols[index].section
-                return difference.preObject.sections.indices.contains(section)
-                    && difference.preObject.sections[section].name.hasPrefix(".data..ro_after_init")
-            } ?? false
+            let isInModule =
+                pre.map { index in
+                    let section = difference.preObject.symbols[index].section
+                    return difference.preObject.sections.indices.contains(section)
+                        && difference.preObject.sections[section].name.hasPrefix(".data..ro_after_init")
+                } ?? false
             guard isInImage || isInModule else { return nil }
             return Finding(
                 "readonly-jump-key", .error, file: difference.path, symbol: name,
                 "new code uses the static key '\(name)', which is read-only after boot",
-                advice: "this kernel cannot register jump labels of new code with such a key; change a function that does not test it")
+                advice:
+                    "this kernel cannot register jump labels of new code with such a key; change a function that does not test it"
+            )
         }
     }
 }

@@ -17,7 +17,9 @@ public struct KernelRegistry: Sendable {
 
     /// Registers one kernel build. Adding the same again renews it; another build under the same name is refused.
     /// - Parameter release: `uname -r` of the kernel, for a description that does not hold it (`.config`, System.map).
-    public func add(name: String, source: String, paths: [String], release: String? = nil) async throws -> Addition {
+    public func add(name: String, source: String, paths: [String], release: String? = nil) async throws
+        -> Addition
+    {
         guard !name.isEmpty, name.allSatisfy({ $0.isASCII && !$0.isWhitespace && $0 != "/" }) else {
             throw Failure("'\(name)' is no name for a kernel", hint: "use letters, digits, '.', '-' and '+'")
         }
@@ -32,7 +34,8 @@ public struct KernelRegistry: Sendable {
         } else if imported.identity.release.isEmpty {
             try await takeRunning(&imported)
         }
-        for known in try await all() where known.name == name && known.identity.refName != imported.identity.refName {
+        for known in try await all()
+        where known.name == name && known.identity.refName != imported.identity.refName {
             throw Failure(
                 "the name '\(name)' belongs to another kernel build (\(known.identity.release), \(known.identity.refName.prefix(12)))",
                 hint: "git ksplice kernel remove \(name)")
@@ -52,7 +55,9 @@ public struct KernelRegistry: Sendable {
         guard Files.exists("/sys/kernel/notes") else { return }
         let running = try await LocalHost().identity()
         let config = "/boot/config-" + running.release
-        guard Files.exists(config), sha256(try Files.read(config)) == imported.identity.configDigest else { return }
+        guard Files.exists(config), sha256(try Files.read(config)) == imported.identity.configDigest else {
+            return
+        }
         imported.identity.release = running.release
         imported.identity.version = running.version
         imported.identity.buildID = running.buildID
@@ -71,16 +76,24 @@ public struct KernelRegistry: Sendable {
             let parts = line.split(separator: "=", maxSplits: 1).map { String($0).trimmed }
             if parts.count == 2 { values[parts[0]] = parts[1] }
         }
-        guard let version = values["VERSION"], let patch = values["PATCHLEVEL"], let sub = values["SUBLEVEL"] else {
-            throw Failure("commit \(kernel.sourceCommit.prefix(12)) holds no kernel source: its Makefile names no version")
+        guard let version = values["VERSION"], let patch = values["PATCHLEVEL"], let sub = values["SUBLEVEL"]
+        else {
+            throw Failure(
+                "commit \(kernel.sourceCommit.prefix(12)) holds no kernel source: its Makefile names no version"
+            )
         }
         // Vendors put their own number into the release (6.1.0-53) and the source's into the version (6.1.187-1).
         let short = "\(version).\(patch)"
         let full = "\(short).\(sub)"
         let said = kernel.identity.release + " " + kernel.identity.version
         let release = kernel.identity.release
-        guard release.isEmpty || release == short || release.hasPrefix(short + ".") || release.hasPrefix(short + "-") else {
-            throw Failure("the source is Linux \(full), the kernel is \(release)", hint: "name the right commit with --source")
+        guard
+            release.isEmpty || release == short || release.hasPrefix(short + ".")
+                || release.hasPrefix(short + "-")
+        else {
+            throw Failure(
+                "the source is Linux \(full), the kernel is \(release)",
+                hint: "name the right commit with --source")
         }
         let version3 = said.split(whereSeparator: { !($0.isNumber || $0 == ".") }).first {
             $0.hasPrefix(short + ".") && $0.split(separator: ".").count == 3 && !$0.hasSuffix(".0")
@@ -96,7 +109,9 @@ public struct KernelRegistry: Sendable {
     public func all() async throws -> [KernelSummary] {
         try await store.list().compactMap { stored in
             let tree = try repository.tree(of: stored.commit)
-            guard let bytes = try repository.blob(KernelDescriptor.FileName.descriptor, tree: tree) else { return nil }
+            guard let bytes = try repository.blob(KernelDescriptor.FileName.descriptor, tree: tree) else {
+                return nil
+            }
             return try KernelSummary(descriptor: bytes)
         }.sorted { $0.name < $1.name }
     }
@@ -113,13 +128,17 @@ public struct KernelRegistry: Sendable {
                     hint: "git ksplice kernel add NAME --source COMMIT --from PACKAGE")
             }
             throw Failure(
-                "several kernels are registered: " + kernels.map(\.name).joined(separator: ", "), status: .notFound,
+                "several kernels are registered: " + kernels.map(\.name).joined(separator: ", "),
+                status: .notFound,
                 hint: "name one with --kernel, or set ksplice.kernel")
         }
-        let found = kernels.filter { $0.name == wanted || $0.identity.release == wanted || $0.identity.buildID == wanted }
+        let found = kernels.filter {
+            $0.name == wanted || $0.identity.release == wanted || $0.identity.buildID == wanted
+        }
         guard let kernel = found.first, found.count == 1 else {
             throw Failure(
-                found.isEmpty ? "no such kernel: '\(wanted)'" : "several kernels are called '\(wanted)'", status: .notFound,
+                found.isEmpty ? "no such kernel: '\(wanted)'" : "several kernels are called '\(wanted)'",
+                status: .notFound,
                 hint: "git ksplice kernel list")
         }
         return kernel
@@ -151,7 +170,10 @@ public struct KernelRegistry: Sendable {
     private func savePaths(_ kernel: KernelDescriptor) throws {
         let file = pathsFile(kernel.identity)
         try Files.createDirectory(file.directoryPart)
-        let lines = [("image", kernel.imagePath), ("boot-image", kernel.bootImagePath), ("modules", kernel.modulesPath)]
+        let lines = [
+            ("image", kernel.imagePath), ("boot-image", kernel.bootImagePath),
+            ("modules", kernel.modulesPath),
+        ]
         try Files.write(lines.compactMap { key, path in path.map { "\(key) \($0)\n" } }.joined(), to: file)
     }
 

@@ -9,7 +9,9 @@ struct MatchPlan {
             let object = try ObjectFile(update.file(unit.object), name: unit.path)
             let required = update.manifest.replacements.filter { $0.unit == index }.map(\.preSymbol)
             guard required.allSatisfy({ object.symbols.indices.contains($0) }) else {
-                throw Failure("the manifest names a symbol that '\(unit.object)' does not have", status: .verificationRefused)
+                throw Failure(
+                    "the manifest names a symbol that '\(unit.object)' does not have",
+                    status: .verificationRefused)
             }
             return MatchUnit(path: unit.path, module: unit.module, object: object, required: Set(required))
         }
@@ -24,6 +26,8 @@ struct MatchPlan {
             "run-pre matching: \(result.failures.count) of \(result.failures.count + result.statistics.functions) functions are not those of \(what)\n"
                 + (shown + more).joined(separator: "\n"),
             status: .verificationRefused,
-            hint: "the update was made for another kernel, compiler or config, or something else has changed this code")
+            hint:
+                "the update was made for another kernel, compiler or config, or something else has changed this code"
+        )
     }
 }

@@ -21,9 +21,12 @@ final class ModuleImageMemory: KernelMemory {
     }
 
     func read(at address: UInt64, count: Int) throws -> [UInt8] {
-        guard address >= ModuleResolver.moduleSpace.lowerBound else { return try image.read(at: address, count: count) }
+        guard address >= ModuleResolver.moduleSpace.lowerBound else {
+            return try image.read(at: address, count: count)
+        }
         guard count >= 0, let area = areas.last(where: { $0.start <= address }),
-            address - area.start <= UInt64(area.bytes.count), count <= area.bytes.count - Int(address - area.start)
+            address - area.start <= UInt64(area.bytes.count),
+            count <= area.bytes.count - Int(address - area.start)
         else { throw Failure("cannot read \(count) bytes at \(hex(address)): no module is there") }
         let start = Int(address - area.start)
         return Array(area.bytes[start..<start + count])
@@ -38,7 +41,9 @@ final class ModuleImageMemory: KernelMemory {
             starts[index] = next
             next += UInt64(section.size)
         }
-        guard next < ModuleResolver.moduleSpace.upperBound else { throw Failure("the modules do not fit into module space") }
+        guard next < ModuleResolver.moduleSpace.upperBound else {
+            throw Failure("the modules do not fit into module space")
+        }
         var values = [UInt64](repeating: 0, count: object.symbols.count)
         for (index, symbol) in object.symbols.enumerated().dropFirst() {
             if symbol.isDefinedInSection {
@@ -53,11 +58,15 @@ final class ModuleImageMemory: KernelMemory {
         for (index, section) in object.sections.enumerated() where starts[index] != 0 {
             var bytes = section.hasContents ? section.contents : [UInt8](repeating: 0, count: section.size)
             for relocation in section.relocations where relocation.type != 0 {  // R_X86_64_NONE
-                guard let kind = X86Relocation.of(relocation.type), values.indices.contains(relocation.symbol) else {
-                    throw Failure("module '\(module)' has a relocation of type \(relocation.type), which is not understood")
+                guard let kind = X86Relocation.of(relocation.type), values.indices.contains(relocation.symbol)
+                else {
+                    throw Failure(
+                        "module '\(module)' has a relocation of type \(relocation.type), which is not understood"
+                    )
                 }
                 try kind.apply(
-                    to: &bytes, at: relocation.offset, symbol: values[relocation.symbol], addend: relocation.addend,
+                    to: &bytes, at: relocation.offset, symbol: values[relocation.symbol],
+                    addend: relocation.addend,
                     place: starts[index] &+ UInt64(relocation.offset))
             }
             areas.append((starts[index], bytes))
@@ -65,7 +74,9 @@ final class ModuleImageMemory: KernelMemory {
     }
 
     private func record(_ symbol: Symbol, _ section: Section, _ address: UInt64, _ module: String) {
-        guard !symbol.isSectionSymbol, symbol.type != SymbolType.file, !symbol.name.isEmpty, section.isAllocated else { return }
+        guard !symbol.isSectionSymbol, symbol.type != SymbolType.file, !symbol.name.isEmpty,
+            section.isAllocated
+        else { return }
         let letter = section.isExecutable ? "t" : !section.isWritable ? "r" : section.hasContents ? "d" : "b"
         let kind = letter.utf8.first! - (symbol.isLocal ? 0 : 0x20)
         symbols.append(KernelSymbol(address: address, kind: kind, name: symbol.name, module: module))
@@ -77,7 +88,9 @@ final class ModuleImageMemory: KernelMemory {
         if let found = known.first(where: { $0.kind < 0x60 }) ?? known.first { return found.address }
         if let made = imports[name] { return made }
         let address = 0xffff_ffff_f000_0000 + UInt64(imports.count) * 16
-        guard address < ModuleResolver.moduleSpace.upperBound else { throw Failure("too many symbols of other modules") }
+        guard address < ModuleResolver.moduleSpace.upperBound else {
+            throw Failure("too many symbols of other modules")
+        }
         imports[name] = address
         return address
     }

@@ -13,7 +13,8 @@ public struct LoadedUpdate: Sendable {
 
     public var json: JSON {
         .object([
-            ("update", .string(id)), ("state", .string(state)), ("functions", .strings(functions)), ("pause_ns", .number(pause)),
+            ("update", .string(id)), ("state", .string(state)), ("functions", .strings(functions)),
+            ("pause_ns", .number(pause)),
             ("description", .string(description)),
         ])
     }
@@ -44,10 +45,13 @@ public struct HostUpdates: Sendable {
             guard let state = try await sysfs.state() else { continue }
             updates.append(
                 LoadedUpdate(
-                    id: id, state: state, functions: try await sysfs.functions(), pause: try await sysfs.number("pause_ns"),
+                    id: id, state: state, functions: try await sysfs.functions(),
+                    pause: try await sysfs.number("pause_ns"),
                     description: descriptions[id] ?? ""))
         }
-        return updates.sorted { (position[Applier.moduleName($0.id)] ?? 0) < (position[Applier.moduleName($1.id)] ?? 0) }
+        return updates.sorted {
+            (position[Applier.moduleName($0.id)] ?? 0) < (position[Applier.moduleName($1.id)] ?? 0)
+        }
     }
 
     /// The loaded update that an identity, or an unambiguous start of one, names.
@@ -55,7 +59,10 @@ public struct HostUpdates: Sendable {
         let wanted = spec.hasPrefix("ksplice-") ? String(spec.dropFirst(8)) : spec
         guard wanted.count >= 4, wanted.allSatisfy(\.isHexDigit) else { return nil }
         let found = try await all().filter { $0.id.hasPrefix(wanted) }
-        guard found.count <= 1 else { throw Failure("'\(spec)' is ambiguous: " + found.map { String($0.id.prefix(12)) }.joined(separator: ", ")) }
+        guard found.count <= 1 else {
+            throw Failure(
+                "'\(spec)' is ambiguous: " + found.map { String($0.id.prefix(12)) }.joined(separator: ", "))
+        }
         return found.first
     }
 
@@ -68,18 +75,21 @@ public struct HostUpdates: Sendable {
         guard update.state == "applied" else {
             // What an interrupted command has left is taken away.
             if mayGo { try await host.unload(module: Applier.moduleName(update.id)) }
-            throw Failure("update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
+            throw Failure(
+                "update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
         let (pause, tries) = try await sysfs.disable(timeout: timeout, progress: progress)
         do {
             try await host.appendToJournal(
                 JSON.object([
-                    ("v", .number(1)), ("event", .string("undo")), ("update", .string(update.id)), ("pause_ns", .number(pause)),
+                    ("v", .number(1)), ("event", .string("undo")), ("update", .string(update.id)),
+                    ("pause_ns", .number(pause)),
                     ("tries", .number(tries)),
                 ]).text)
         } catch { progress("the update is undone, but the journal cannot be written: \(error)") }
         return UndoReport(
-            id: update.id, pause: pause, tries: tries, unloaded: mayGo ? try await unload(update, progress) : false)
+            id: update.id, pause: pause, tries: tries,
+            unloaded: mayGo ? try await unload(update, progress) : false)
     }
 
     /// Whether the module is gone. It stays where another update, which may itself be inert, refers to it.
@@ -99,7 +109,9 @@ public struct HostUpdates: Sendable {
         let text = String(decoding: try await host.read(LocalHost.journalPath), as: UTF8.self)
         var result: [String: String] = [:]
         for line in text.lines {
-            if let id = Self.field("update", line), let description = Self.field("description", line) { result[id] = description }
+            if let id = Self.field("update", line), let description = Self.field("description", line) {
+                result[id] = description
+            }
         }
         return result
     }

@@ -69,17 +69,31 @@ struct UpdateSysfs: Sendable {
     }
 
     private static let explanations: [String: (text: String, hint: String)] = [
-        "changed": ("the code is no longer what was matched", "something else has changed it since; run git ksplice check"),
+        "changed": (
+            "the code is no longer what was matched",
+            "something else has changed it since; run git ksplice check"
+        ),
         "reserved": (
             "the bytes where the redirect would stand belong to a jump label, a static call or an alternative",
             "this function cannot be redirected; a caller may be changed instead"
         ),
-        "kprobe": ("a kprobe is in one of the functions", "/sys/kernel/debug/kprobes/list names it; remove it and try again"),
-        "cache-line": ("a redirect would cross a cache line and cannot be written at once", "a caller may be changed instead"),
+        "kprobe": (
+            "a kprobe is in one of the functions",
+            "/sys/kernel/debug/kprobes/list names it; remove it and try again"
+        ),
+        "cache-line": (
+            "a redirect would cross a cache line and cannot be written at once",
+            "a caller may be changed instead"
+        ),
         "size": ("one of the functions is too short for a redirect", "a caller may be changed instead"),
-        "address": ("one of the functions is where no redirect may stand", "git ksplice show lists the functions"),
+        "address": (
+            "one of the functions is where no redirect may stand", "git ksplice show lists the functions"
+        ),
         "module": ("a module that the update changes is missing or leaving", "lsmod"),
-        "dependent": ("a later update stands on this one", "undo the later update first; git ksplice status shows the order"),
+        "dependent": (
+            "a later update stands on this one",
+            "undo the later update first; git ksplice status shows the order"
+        ),
         "memory": ("the kernel is out of memory", "try again"),
     ]
 
@@ -94,6 +108,7 @@ struct UpdateSysfs: Sendable {
         let known = Self.explanations[cause]
         return Failure(
             "cannot \(verb) \(short): \(known?.text ?? "\(cause) (\(describe(errno: code)))")",
-            status: cause == "changed" ? .verificationRefused : .busy, hints: known.map { [$0.hint] } ?? ["dmesg"])
+            status: cause == "changed" ? .verificationRefused : .busy,
+            hints: known.map { [$0.hint] } ?? ["dmesg"])
     }
 }

@@ -41,11 +41,15 @@ public struct VirtualTest: Sendable {
     }
 
     /// A machine with a registered kernel, the program, and modules with all that they need.
-    public static func machine(kernel: KernelDescriptor, program: String, modules: [String]) throws -> VirtualMachine {
+    public static func machine(kernel: KernelDescriptor, program: String, modules: [String]) throws
+        -> VirtualMachine
+    {
         guard let image = kernel.bootImagePath else {
             throw Failure(
                 "the bootable image of kernel '\(kernel.name)' is not at hand", status: .notFound,
-                hint: "git ksplice kernel add \(kernel.name) --source \(kernel.sourceCommit.prefix(12)) --from linux-image-\(kernel.identity.release)_...deb")
+                hint:
+                    "git ksplice kernel add \(kernel.name) --source \(kernel.sourceCommit.prefix(12)) --from linux-image-\(kernel.identity.release)_...deb"
+            )
         }
         var machine = VirtualMachine(bootImage: image)
         machine.programs["bin/git-ksplice"] = program
@@ -84,9 +88,13 @@ struct ModuleDependencies {
     func files(for names: [String]) throws -> [String] {
         var order: [String] = []
         for name in names {
-            guard let path = paths[name] else { throw Failure("the kernel has no module '\(name)' in '\(folder)'", status: .notFound) }
+            guard let path = paths[name] else {
+                throw Failure("the kernel has no module '\(name)' in '\(folder)'", status: .notFound)
+            }
             // depmod lists the farthest need last.
-            for file in (needs[path] ?? []).reversed() + [path] where !order.contains(file) { order.append(file) }
+            for file in (needs[path] ?? []).reversed() + [path] where !order.contains(file) {
+                order.append(file)
+            }
         }
         return order.map { $0.hasPrefix("/") ? $0 : folder + "/" + $0 }
     }

@@ -108,7 +108,8 @@ public struct X86Branch: Sendable, Equatable {
     /// byte before a PC-relative operand is a ModRM byte of the form `00 reg 101`, which is no opcode of a branch.
     public static func isTarget(of relocation: Relocation, in code: [UInt8]) -> Bool {
         let offset = relocation.offset
-        guard relocation.type == X86Relocation.pc32.type || relocation.type == X86Relocation.plt32.type, offset >= 1,
+        guard relocation.type == X86Relocation.pc32.type || relocation.type == X86Relocation.plt32.type,
+            offset >= 1,
             offset <= code.count
         else { return false }
         if code[offset - 1] == 0xe8 || code[offset - 1] == 0xe9 { return true }
