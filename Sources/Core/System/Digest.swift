@@ -49,3 +49,14 @@ public func gunzip(_ bytes: [UInt8], limit: Int) throws -> [UInt8] {
     defer { free(out) }
     return Array(UnsafeBufferPointer(start: out, count: size))
 }
+
+/// The value of a hexadecimal digit.
+@inline(__always)
+func hexDigit(_ byte: UInt8) -> UInt8? {
+    switch byte {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+    case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
+    default: nil
+    }
+}

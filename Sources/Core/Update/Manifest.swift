@@ -123,7 +123,7 @@ extension Manifest {
     public var text: String {
         var out = ""
         func line(_ fields: String...) {
-            out += fields[0] + fields.dropFirst().map { " " + encode($0) }.joined() + "\n"
+            out += fields[0] + fields.dropFirst().map { " " + encodeField($0) }.joined() + "\n"
         }
         line("ksplice-update", "\(Self.formatVersion)")
         line("builder", builder)
@@ -173,40 +173,6 @@ extension Manifest {
     }
 }
 
-private func encode(_ field: String) -> String {
-    if field.isEmpty { return "-" }
-    if field == "-" { return "%2d" }
-    var out: [UInt8] = []
-    for byte in field.utf8 {
-        if byte <= 0x20 || byte == 0x7f || byte == UInt8(ascii: "%") {
-            out += Array("%".utf8) + Array(hex(CollectionOfOne(byte)).utf8)
-        } else {
-            out.append(byte)
-        }
-    }
-    return String(decoding: out, as: UTF8.self)
-}
-
-private func decode(_ field: String) throws -> String {
-    if field == "-" { return "" }
-    var out: [UInt8] = []
-    let bytes = Array(field.utf8)
-    var index = 0
-    while index < bytes.count {
-        if bytes[index] == UInt8(ascii: "%") {
-            guard index + 2 < bytes.count,
-                let value = UInt8(String(decoding: bytes[index + 1...index + 2], as: UTF8.self), radix: 16)
-            else { throw Failure("bad encoding in '\(field)'") }
-            out.append(value)
-            index += 3
-        } else {
-            out.append(bytes[index])
-            index += 1
-        }
-    }
-    return String(decoding: out, as: UTF8.self)
-}
-
 private struct ManifestParser {
     private var manifest = Manifest(
         kernel: KernelIdentity(
@@ -215,7 +181,12 @@ private struct ManifestParser {
     private var sawVersion = false
 
     mutating func read(_ raw: [String]) throws {
-        let fields = try [raw[0]] + raw.dropFirst().map(decode)
+        let fields =
+            try [raw[0]]
+            + raw.dropFirst().map { field in
+                guard let text = decodeField(field) else { throw Failure("bad encoding in '\(field)'") }
+                return text
+            }
         func need(_ count: Int) throws {
             guard fields.count == count + 1 else { throw Failure("'\(fields[0])' wants \(count) fields") }
         }
