@@ -56,6 +56,7 @@ struct Create: AsyncParsableCommand {
         guard (commit == nil) != (patch == nil) else {
             throw ValidationError("give either a commit or --patch <file>")
         }
+        guard maxUnits > 0 else { throw ValidationError("--max-units wants a number above 0") }
         guard config == nil || kernel == nil else {
             throw ValidationError("--config and --kernel exclude each other")
         }
@@ -64,13 +65,14 @@ struct Create: AsyncParsableCommand {
     func run() async throws {
         let repository = try await Repository()
         var options = CreateOptions(kernelSources: try Locations.kernelSources())
+        // Read before a kernel is registered on the way: what fails must leave nothing behind.
+        let source: ChangeSource =
+            if let patch { .patch(name: patch, content: try Files.read(patch)) } else { .revision(commit!) }
         options.kernel = try await kernelName(repository)
         options.description = description
         options.force = Set(force)
         options.allowsOtherCompiler = allowOtherCompiler
         options.maximumUnits = maxUnits
-        let source: ChangeSource =
-            if let patch { .patch(name: patch, content: try Files.read(patch)) } else { .revision(commit!) }
         let creator = Creator(
             repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
         report(try await creator.create(source))
@@ -82,11 +84,17 @@ struct Create: AsyncParsableCommand {
         if let kernel { return kernel }
         let registry = KernelRegistry(repository)
         var folder = config
-        if folder == nil, try await registry.all().isEmpty, let top = repository.worktree {
+        let isUnregistered = try await registry.all().isEmpty
+        if folder == nil, release != nil || isUnregistered, let top = repository.worktree {
             let original = top + "/ksplice"
             if Files.exists(original + "/.config") { folder = original }
         }
-        guard let folder else { return nil }
+        guard let folder else {
+            guard release == nil else {
+                throw ValidationError("--release goes with --config: there is no folder 'ksplice' to describe a kernel")
+            }
+            return nil
+        }
         let added = try await registry.add(
             name: folder.lastPathComponent, source: "HEAD", paths: [folder], release: release)
         for piece in added.missing { Talk.warning(piece.message) }
@@ -133,6 +141,6 @@ struct Create: AsyncParsableCommand {
                 "the kernel's image is not at hand: whether the update fits is first checked when it is applied"
             )
         }
-        Talk.line("hint: git ksplice test \(short)")
+        if !quiet { Talk.line("hint: git ksplice test \(short)") }
     }
 }

@@ -75,5 +75,6 @@ struct Test: AsyncParsableCommand {
         }
         if let failed { throw Failure("'\(failed.name)' failed in the virtual machine", status: .no) }
         guard report.warnings.isEmpty else { throw Failure("the kernel log has warnings", status: .no) }
+        if !quiet { print("the update was applied and undone; the kernel log has no warning") }
     }
 }

@@ -15,7 +15,7 @@ enum UpdateSource {
             if Files.isRegular(spec) { return try archive(spec) }
             throw Failure(
                 failure.message, status: failure.status,
-                hint: "outside of a repository name an archive: git ksplice apply FILE")
+                hint: "outside of a repository, name an archive (ksplice-....tar.gz)")
         }
         return try await store.load(try await store.find(spec, kernel: kernel).ref)
     }

@@ -38,6 +38,9 @@ public struct Finding: Sendable, Equatable {
         self.advice = advice
     }
 
+    /// Whether `--force` can let it through; a limit is raised instead.
+    public var canBeForced: Bool { code != "too-many-units" }
+
     /// `file:line: error: message [code]`, and the advice on a line of its own.
     public var text: String {
         let place = file + (line.map { ":\($0)" } ?? "")

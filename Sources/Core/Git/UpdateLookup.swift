@@ -50,7 +50,7 @@ extension UpdateStore {
         if fitting.isEmpty, let other = matches.first {
             throw Failure(
                 "'\(spec)' has no update for this kernel, only for \(other.release) (\(other.arch))",
-                status: .wrongKernel, hint: "git ksplice create \(spec)")
+                status: .wrongKernel, hint: "git ksplice kernel list shows the kernels that updates are made for")
         }
         guard !fitting.isEmpty else {
             throw Failure("'\(spec)' has no update", status: .notFound, hint: "git ksplice create \(spec)")
@@ -74,7 +74,7 @@ extension UpdateStore {
         let lines = matches.map { "  \($0.id.prefix(12)) \($0.release) (\($0.arch)): \($0.description)" }
         throw Failure(
             "'\(spec)' is ambiguous; it may mean\n" + lines.joined(separator: "\n"),
-            hint: "name one by its identity, or the kernel")
+            hint: "name one by its identity")
     }
 
     /// The updates made from a commit. Git carries notes along when a commit is rewritten: an update noted there

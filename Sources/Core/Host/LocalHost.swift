@@ -77,7 +77,9 @@ public final class LocalHost: Host, Sendable {
     }
 
     public func modules() async throws -> [LoadedModule] {
-        try HostText.modules(Files.readText("/proc/modules"))
+        // A kernel that cannot load modules has no such file.
+        guard Files.exists("/proc/modules") else { return [] }
+        return try HostText.modules(Files.readText("/proc/modules"))
     }
 
     public func appendToJournal(_ line: String) async throws {

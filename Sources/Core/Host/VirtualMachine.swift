@@ -88,6 +88,12 @@ public struct VirtualMachine: Sendable {
         }
         let report = GuestReport(
             results: Self.parse(try Self.readLines(output)), kernelLog: try Self.readLines(log))
+        if let line = try Self.readLines(output).lines.first(where: { $0.hasPrefix(Self.mark + " unloaded ") }) {
+            let name = line.dropFirst(Self.mark.count + " unloaded ".count)
+            throw Failure(
+                "the virtual machine cannot load the module '\(name)'\n"
+                    + report.kernelLog.lines.suffix(3).joined(separator: "\n"))
+        }
         guard report.results.count == steps.count else {
             let tail = report.kernelLog.lines.suffix(15).joined(separator: "\n")
             let reached = report.results.last.map { "after '\($0.name)'" } ?? "before its first command"
@@ -176,8 +182,8 @@ public struct VirtualMachine: Sendable {
             cd /root
 
             """
-        for position in modules.indices {
-            text += "insmod /modules/\(position).ko || echo cannot load module \(position)\n"
+        for (position, module) in modules.enumerated() {
+            text += "insmod /modules/\(position).ko || echo '\(Self.mark) unloaded '\(quoted(module.lastPathComponent))\n"
         }
         for (position, step) in steps.enumerated() {
             text += "echo; echo '\(Self.mark) begin \(position) '\(quoted(step.name))\n"

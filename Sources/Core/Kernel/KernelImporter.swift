@@ -189,7 +189,8 @@ struct KernelMerger {
         for path in pieces.systemMaps {
             let text = try Files.read(path)
             if isSystemMapStub(text) {
-                ignored.append("'\(path)' is not a System.map: it has no symbol '_text'")
+                // Debian's image packages hold such a stub; it is worth a word only where nothing else has symbols.
+                if pieces.images.isEmpty { ignored.append("'\(path)' is not a System.map: it has no symbol '_text'") }
             } else if fromMap == nil {
                 fromMap = Sourced(value: try KernelSymbols(text: text, name: path), path: path)
             }

@@ -81,33 +81,51 @@ struct AffectedFiles {
         return parts.first { path.hasPrefix($0.0) }?.1
     }
 
-    /// Sources that reach one of the headers, by following the names in `#include` lines through the tree. Names are
-    /// compared by their last part, so the result may hold too many, never too few (but for computed includes).
+    /// Sources that reach one of the headers, by following the `#include` lines of the tree. An include is taken for one
+    /// of a wanted header where its path leads there from the including file's folder, or where nothing stands at that
+    /// place and the header's path ends with it, as search paths find it. The result may hold too many sources, never
+    /// too few (but for computed includes).
     static func users(of headers: [String], in source: String) async throws -> [String] {
-        var wanted = Set(headers.map(\.lastPathComponent))
+        var wanted = Set(headers)
         var seen: Set<String> = []
         var users: Set<String> = []
         while !wanted.isEmpty {
             seen.formUnion(wanted)
-            let names = wanted.sorted().map { $0.replacing(".", with: "\\.").replacing("+", with: "\\+") }
-            let pattern =
-                "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]([^>\"]*/)?(\(names.joined(separator: "|")))[>\"]"
-            let result = try await Command(
-                ["grep", "-rlE", "--include=*.c", "--include=*.h", pattern, "."], directory: source
-            ).run()
-            guard result.status <= 1 else {
-                throw Failure("cannot search '\(source)': \(result.errorText.trimmed)")
+            var found: Set<String> = []
+            for (file, included) in try await includes(of: Set(wanted.map(\.lastPathComponent)), in: source)
+            where wanted.contains(where: { leads(included, from: file, to: $0, in: source) }) {
+                found.insert(file)
             }
-            wanted = []
-            for line in result.text.lines {
-                let path = String(line.dropFirst(2))
-                if path.hasSuffix(".c") {
-                    users.insert(path)
-                } else if !seen.contains(path.lastPathComponent) {
-                    wanted.insert(path.lastPathComponent)
-                }
-            }
+            users.formUnion(found.filter { $0.hasSuffix(".c") })
+            wanted = found.filter { $0.hasSuffix(".h") }.subtracting(seen)
         }
         return users.sorted()
+    }
+
+    /// All `#include` lines that name one of some files, as pairs of the including file and the path that it names.
+    private static func includes(of names: Set<String>, in source: String) async throws -> [(String, String)] {
+        let choices = names.sorted().map { $0.replacing(".", with: "\\.").replacing("+", with: "\\+") }
+        let pattern =
+            "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]([^>\"]*/)?(\(choices.joined(separator: "|")))[>\"]"
+        let result = try await Command(
+            ["grep", "-roE", "--include=*.c", "--include=*.h", pattern, "."], directory: source
+        ).run()
+        guard result.status <= 1 else { throw Failure("cannot search '\(source)': \(result.errorText.trimmed)") }
+        return result.text.lines.compactMap { line in
+            guard let colon = line.firstIndex(of: ":"), let open = line.firstIndex(where: { $0 == "<" || $0 == "\"" })
+            else { return nil }
+            return (String(line[..<colon].dropFirst(2)), String(line[line.index(after: open)...].dropLast()))
+        }
+    }
+
+    private static func leads(_ included: String, from file: String, to header: String, in source: String) -> Bool {
+        var parts = file.split(separator: "/").dropLast()
+        for part in included.split(separator: "/") {
+            if part == ".." { parts = parts.dropLast() } else if part != "." { parts.append(part) }
+        }
+        let beside = parts.joined(separator: "/")
+        if beside == header { return true }
+        guard header.hasSuffix("/" + included) || included.contains("..") else { return false }
+        return !Files.exists("\(source)/\(beside)")
     }
 }

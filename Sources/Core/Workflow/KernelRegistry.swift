@@ -11,6 +11,8 @@ public struct KernelRegistry: Sendable {
     public struct Addition: Sendable {
         public var kernel: KernelDescriptor
         public var missing: [ImportedKernel.MissingPiece]
+        /// What the same build was registered as before.
+        public var former: KernelSummary?
         /// Pieces that were seen and not used, with the reason.
         public var ignored: [String]
     }
@@ -34,6 +36,8 @@ public struct KernelRegistry: Sendable {
         } else if imported.identity.release.isEmpty {
             try await takeRunning(&imported)
         }
+        var former: KernelSummary?
+        for known in try await all() where known.identity.refName == imported.identity.refName { former = known }
         for known in try await all()
         where known.name == name && known.identity.refName != imported.identity.refName {
             throw Failure(
@@ -47,7 +51,7 @@ public struct KernelRegistry: Sendable {
             arch: identity.arch, refName: identity.refName,
             subject: "ksplice: kernel \(name): \(identity.arch) \(identity.release)", files: kernel.files())
         try savePaths(kernel)
-        return Addition(kernel: kernel, missing: imported.missing, ignored: imported.ignored)
+        return Addition(kernel: kernel, missing: imported.missing, former: former, ignored: imported.ignored)
     }
 
     /// A config that is the running kernel's describes the running kernel: its release and build-id are known.

@@ -63,14 +63,19 @@ public struct VirtualTest: Sendable {
     }
 }
 
-/// `modules.dep` of depmod(8): for each module file the files that must be loaded before it.
+/// What depmod(8) found out of a folder of modules: `modules.dep` has for each file those that must be loaded before
+/// it, `modules.softdep` modules that one asks for by name at run time (libcrc32c asks for a `crc32c`), and
+/// `modules.alias` the modules that answer to such a name.
 struct ModuleDependencies {
     private let folder: String
     private var needs: [String: [String]] = [:]
     private var paths: [String: String] = [:]
+    private var wishes: [String: [String]] = [:]
+    private var aliases: [String: [String]] = [:]
 
     init(folder: String) throws {
         self.folder = folder
+        try readWishes()
         let file = folder + "/modules.dep"
         guard Files.exists(file) else {
             throw Failure("'\(folder)' has no modules.dep", hint: "depmod makes it (package kmod)")
@@ -79,8 +84,24 @@ struct ModuleDependencies {
             let parts = line.split(separator: ":", maxSplits: 1).map { String($0) }
             guard let path = parts.first else { continue }
             needs[path] = parts.count > 1 ? parts[1].split(separator: " ").map { String($0) } : []
-            let name = path.lastPathComponent.split(separator: ".").first.map { String($0) } ?? path
-            paths[name.replacing("-", with: "_")] = path
+            paths[Self.name(of: path)] = path
+        }
+    }
+
+    /// Lines `softdep NAME pre: A B post: C` and `alias NAME MODULE`.
+    private mutating func readWishes() throws {
+        for (file, keyword) in [("modules.softdep", "softdep"), ("modules.alias", "alias")]
+        where Files.exists("\(folder)/\(file)") {
+            for line in try Files.readText("\(folder)/\(file)").lines where line.hasPrefix(keyword + " ") {
+                let words = line.split(separator: " ").dropFirst().map { String($0) }
+                guard words.count >= 2 else { continue }
+                if keyword == "alias" {
+                    aliases[words[0], default: []].append(words[1])
+                } else {
+                    let wanted = words.dropFirst().drop { $0 != "pre:" }.dropFirst().prefix { !$0.hasSuffix(":") }
+                    wishes[words[0].replacing("-", with: "_"), default: []] += wanted
+                }
+            }
         }
     }
 
@@ -91,11 +112,31 @@ struct ModuleDependencies {
             guard let path = paths[name] else {
                 throw Failure("the kernel has no module '\(name)' in '\(folder)'", status: .notFound)
             }
-            // depmod lists the farthest need last.
-            for file in (needs[path] ?? []).reversed() + [path] where !order.contains(file) {
-                order.append(file)
-            }
+            add(path, to: &order)
         }
         return order.map { $0.hasPrefix("/") ? $0 : folder + "/" + $0 }
+    }
+
+    private func add(_ path: String, to order: inout [String]) {
+        // depmod lists the farthest need last.
+        for file in (needs[path] ?? []).reversed() + [path] where !order.contains(file) {
+            for wish in wishes[Self.name(of: file)] ?? [] {
+                if let answer = provider(of: wish), !order.contains(answer), answer != path { add(answer, to: &order) }
+            }
+            order.append(file)
+        }
+    }
+
+    /// The module that a name stands for. Of several, the one that needs no special processor.
+    private func provider(of name: String) -> String? {
+        if let path = paths[name.replacing("-", with: "_")] { return path }
+        let modules = aliases[name] ?? []
+        let choice = modules.first { $0.hasSuffix("generic") } ?? modules.first
+        return choice.flatMap { paths[$0.replacing("-", with: "_")] }
+    }
+
+    private static func name(of file: String) -> String {
+        let name = file.lastPathComponent.split(separator: ".").first.map { String($0) } ?? file
+        return name.replacing("-", with: "_")
     }
 }
