@@ -91,7 +91,8 @@ struct Create: AsyncParsableCommand {
         }
         guard let folder else {
             guard release == nil else {
-                throw ValidationError("--release goes with --config: there is no folder 'ksplice' to describe a kernel")
+                throw ValidationError(
+                    "--release goes with --config: there is no folder 'ksplice' to describe a kernel")
             }
             return nil
         }

@@ -39,7 +39,8 @@ struct GitKsplice: AsyncParsableCommand {
             return failure.status.rawValue
         case let refusal as Refusal:
             for finding in refusal.findings { Talk.line(finding.text) }
-            let codes = Set(refusal.findings.filter { $0.severity == .error && $0.canBeForced }.map(\.code)).sorted()
+            let codes = Set(refusal.findings.filter { $0.severity == .error && $0.canBeForced }.map(\.code))
+                .sorted()
             Talk.fatal(
                 Failure(
                     "the change cannot be made to a running kernel",
@@ -58,7 +59,9 @@ struct GitKsplice: AsyncParsableCommand {
         let text = fullMessage(for: error)
         if exitCode(for: error).isSuccess {
             print(text)
-            let isAnswer = CommandLine.arguments.contains { $0 == "--help" || $0 == "--version" || $0 == "help" }
+            let isAnswer = CommandLine.arguments.contains {
+                $0 == "--help" || $0 == "--version" || $0 == "help"
+            }
             return isAnswer ? 0 : ExitStatus.usage.rawValue
         }
         // git begins these lines in lower case.

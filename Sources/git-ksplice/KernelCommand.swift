@@ -37,7 +37,8 @@ struct KernelAdd: AsyncParsableCommand {
             Talk.warning(piece.message)
             Talk.line("hint: " + piece.hint)
         }
-        if let former = added.former, former.name != name || former.sourceCommit != added.kernel.sourceCommit {
+        if let former = added.former, former.name != name || former.sourceCommit != added.kernel.sourceCommit
+        {
             Talk.warning(
                 "this build was registered as '\(former.name)' with source \(former.sourceCommit.prefix(12)); "
                     + "this replaces that")

@@ -38,6 +38,23 @@ public struct Finding: Sendable, Equatable {
         self.advice = advice
     }
 
+    /// The same findings with a type that many files know from a common header told once, in the first file.
+    static func merged(_ findings: [Finding]) -> [Finding] {
+        var result: [Finding] = []
+        var others: [Int: Int] = [:]
+        for finding in findings {
+            let same = result.firstIndex {
+                $0.code == "type-layout" && $0.code == finding.code && $0.symbol == finding.symbol
+                    && $0.message == finding.message
+            }
+            if let same { others[same, default: 0] += 1 } else { result.append(finding) }
+        }
+        for (index, count) in others {
+            result[index].message += " (also seen in \(count) other file\(count == 1 ? "" : "s"))"
+        }
+        return result
+    }
+
     /// Whether `--force` can let it through; a limit is raised instead.
     public var canBeForced: Bool { code != "too-many-units" }
 

@@ -205,12 +205,19 @@ enum TypeLayouts {
             findings.append(
                 Finding(
                     "type-layout", .error, file: file, symbol: name,
-                    "the layout of '\(name)' changes: " + differences.joined(separator: "; "),
+                    "the layout of '\(name)' changes: " + summary(differences),
                     advice:
                         "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; keep new state outside of the type"
                 ))
         }
         return findings
+    }
+
+    /// The first few: a member that is put in front moves all others.
+    private static func summary(_ differences: [String]) -> String {
+        let most = 4
+        let rest = differences.count - most
+        return differences.prefix(most).joined(separator: "; ") + (rest > 0 ? "; and \(rest) more" : "")
     }
 
     /// A new name for a value that had none is harmless.

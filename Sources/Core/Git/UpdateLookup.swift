@@ -50,7 +50,8 @@ extension UpdateStore {
         if fitting.isEmpty, let other = matches.first {
             throw Failure(
                 "'\(spec)' has no update for this kernel, only for \(other.release) (\(other.arch))",
-                status: .wrongKernel, hint: "git ksplice kernel list shows the kernels that updates are made for")
+                status: .wrongKernel,
+                hint: "git ksplice kernel list shows the kernels that updates are made for")
         }
         guard !fitting.isEmpty else {
             throw Failure("'\(spec)' has no update", status: .notFound, hint: "git ksplice create \(spec)")

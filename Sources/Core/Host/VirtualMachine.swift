@@ -88,7 +88,8 @@ public struct VirtualMachine: Sendable {
         }
         let report = GuestReport(
             results: Self.parse(try Self.readLines(output)), kernelLog: try Self.readLines(log))
-        if let line = try Self.readLines(output).lines.first(where: { $0.hasPrefix(Self.mark + " unloaded ") }) {
+        if let line = try Self.readLines(output).lines.first(where: { $0.hasPrefix(Self.mark + " unloaded ") }
+        ) {
             let name = line.dropFirst(Self.mark.count + " unloaded ".count)
             throw Failure(
                 "the virtual machine cannot load the module '\(name)'\n"
@@ -183,7 +184,8 @@ public struct VirtualMachine: Sendable {
 
             """
         for (position, module) in modules.enumerated() {
-            text += "insmod /modules/\(position).ko || echo '\(Self.mark) unloaded '\(quoted(module.lastPathComponent))\n"
+            text +=
+                "insmod /modules/\(position).ko || echo '\(Self.mark) unloaded '\(quoted(module.lastPathComponent))\n"
         }
         for (position, step) in steps.enumerated() {
             text += "echo; echo '\(Self.mark) begin \(position) '\(quoted(step.name))\n"

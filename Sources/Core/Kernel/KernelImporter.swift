@@ -190,7 +190,9 @@ struct KernelMerger {
             let text = try Files.read(path)
             if isSystemMapStub(text) {
                 // Debian's image packages hold such a stub; it is worth a word only where nothing else has symbols.
-                if pieces.images.isEmpty { ignored.append("'\(path)' is not a System.map: it has no symbol '_text'") }
+                if pieces.images.isEmpty {
+                    ignored.append("'\(path)' is not a System.map: it has no symbol '_text'")
+                }
             } else if fromMap == nil {
                 fromMap = Sourced(value: try KernelSymbols(text: text, name: path), path: path)
             }

@@ -10,6 +10,20 @@ extension Update {
             ("release", .string(kernel.release)),
             ("compiler", .string(kernel.compiler)), ("commits", .strings(manifest.commits)),
             ("pre_tree", .string(manifest.preTree)), ("post_tree", .string(manifest.postTree)),
+            ("builder", .string(manifest.builder)), ("version", .string(kernel.version)),
+            ("config", .string("sha256:" + kernel.configDigest)), ("source", .string(manifest.sourceCommit)),
+            ("modules", .strings(manifest.modules)),
+            (
+                "tables",
+                .object(manifest.tables.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) })
+            ),
+            (
+                "references",
+                .array(
+                    manifest.references.map {
+                        .object([("name", .string($0.name)), ("unit", .number($0.unit))])
+                    })
+            ),
             ("resident", .bool(manifest.isResident)), ("forced", .strings(manifest.forced)),
             (
                 "units",

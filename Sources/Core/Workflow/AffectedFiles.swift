@@ -103,22 +103,28 @@ struct AffectedFiles {
     }
 
     /// All `#include` lines that name one of some files, as pairs of the including file and the path that it names.
-    private static func includes(of names: Set<String>, in source: String) async throws -> [(String, String)] {
+    private static func includes(of names: Set<String>, in source: String) async throws -> [(String, String)]
+    {
         let choices = names.sorted().map { $0.replacing(".", with: "\\.").replacing("+", with: "\\+") }
         let pattern =
             "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]([^>\"]*/)?(\(choices.joined(separator: "|")))[>\"]"
         let result = try await Command(
             ["grep", "-roE", "--include=*.c", "--include=*.h", pattern, "."], directory: source
         ).run()
-        guard result.status <= 1 else { throw Failure("cannot search '\(source)': \(result.errorText.trimmed)") }
+        guard result.status <= 1 else {
+            throw Failure("cannot search '\(source)': \(result.errorText.trimmed)")
+        }
         return result.text.lines.compactMap { line in
-            guard let colon = line.firstIndex(of: ":"), let open = line.firstIndex(where: { $0 == "<" || $0 == "\"" })
+            guard let colon = line.firstIndex(of: ":"),
+                let open = line.firstIndex(where: { $0 == "<" || $0 == "\"" })
             else { return nil }
             return (String(line[..<colon].dropFirst(2)), String(line[line.index(after: open)...].dropLast()))
         }
     }
 
-    private static func leads(_ included: String, from file: String, to header: String, in source: String) -> Bool {
+    private static func leads(_ included: String, from file: String, to header: String, in source: String)
+        -> Bool
+    {
         var parts = file.split(separator: "/").dropLast()
         for part in included.split(separator: "/") {
             if part == ".." { parts = parts.dropLast() } else if part != "." { parts.append(part) }

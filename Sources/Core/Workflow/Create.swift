@@ -250,7 +250,7 @@ struct CreateJob {
                 path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
                 tables: parts.tables)
         }
-        let findings = known + compared.flatMap(\.findings)
+        let findings = Finding.merged(known + compared.flatMap(\.findings))
         try refuse(findings)
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard !kept.isEmpty else {

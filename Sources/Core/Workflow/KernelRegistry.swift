@@ -37,7 +37,9 @@ public struct KernelRegistry: Sendable {
             try await takeRunning(&imported)
         }
         var former: KernelSummary?
-        for known in try await all() where known.identity.refName == imported.identity.refName { former = known }
+        for known in try await all() where known.identity.refName == imported.identity.refName {
+            former = known
+        }
         for known in try await all()
         where known.name == name && known.identity.refName != imported.identity.refName {
             throw Failure(

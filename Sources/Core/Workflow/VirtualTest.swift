@@ -98,7 +98,9 @@ struct ModuleDependencies {
                 if keyword == "alias" {
                     aliases[words[0], default: []].append(words[1])
                 } else {
-                    let wanted = words.dropFirst().drop { $0 != "pre:" }.dropFirst().prefix { !$0.hasSuffix(":") }
+                    let wanted = words.dropFirst().drop { $0 != "pre:" }.dropFirst().prefix {
+                        !$0.hasSuffix(":")
+                    }
                     wishes[words[0].replacing("-", with: "_"), default: []] += wanted
                 }
             }
@@ -121,7 +123,9 @@ struct ModuleDependencies {
         // depmod lists the farthest need last.
         for file in (needs[path] ?? []).reversed() + [path] where !order.contains(file) {
             for wish in wishes[Self.name(of: file)] ?? [] {
-                if let answer = provider(of: wish), !order.contains(answer), answer != path { add(answer, to: &order) }
+                if let answer = provider(of: wish), !order.contains(answer), answer != path {
+                    add(answer, to: &order)
+                }
             }
             order.append(file)
         }
