@@ -65,7 +65,7 @@ import Testing
         try Files.write("CONFIG_X86_64=y\n", to: other + "/config-6.1.0-t")
         let kernel = try await load(fixture.folder, cache: fixture.folder)
         #expect(kernel.symbols.all == SyntheticImage(.percpu).symbols)
-        #expect(kernel.ignored.count == 1 && kernel.ignored[0].contains("System.map-6.1.0-t"))
+        #expect(kernel.ignored == [], "a stub is not worth a word where the image has the symbols")
         #expect(kernel.missing.map(\.kind) == [.exports])
     }
 
