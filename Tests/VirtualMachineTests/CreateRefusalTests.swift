@@ -174,7 +174,7 @@ extension VirtualMachineTests {
                 wait $program
                 """
             let log = laboratory.folder + "/killed"
-            try Files.remove(log)
+            try Files.write("", to: log)
             let result = try await Command(
                 [
                     "sh", "-c", script, laboratory.program, Laboratory.kernel, commit, log,
