@@ -166,7 +166,8 @@ extension UpdateStore {
             ("build_id", manifest.kernel.buildID), ("release", manifest.kernel.release), ("ref", ref),
             ("pre_tree", manifest.preTree), ("post_tree", manifest.postTree),
         ]
-        return "{\"v\":1," + fields.map { "\(quote($0.0)):\(quote($0.1))" }.joined(separator: ",") + "}"
+        return "{\"v\":1," + fields.map { "\(JSON.quoted($0.0)):\(JSON.quoted($0.1))" }.joined(separator: ",")
+            + "}"
     }
 
     private static func oneLine(_ text: String) -> String {
@@ -174,22 +175,6 @@ extension UpdateStore {
             String.UnicodeScalarView(
                 text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? " " : $0 })
         ).trimmed
-    }
-
-    /// A JSON string.
-    private static func quote(_ text: String) -> String {
-        var out = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": out += "\\\(scalar)"
-            case _ where scalar.value < 0x20:
-                out +=
-                    "\\u" + String(repeating: "0", count: scalar.value < 16 ? 3 : 2)
-                    + String(scalar.value, radix: 16)
-            default: out.unicodeScalars.append(scalar)
-            }
-        }
-        return out + "\""
     }
 }
 

@@ -24,6 +24,8 @@ struct Assembler {
     /// The module that exports a name, where it is known.
     let exportingModule: (String) -> String?
     let workFolder: String
+    /// The objects that every update module contains (`ModuleBuilder.Parts.glue`).
+    let glue: [String]
 
     private static let replacedPrefix = "ksplice.new."
 
@@ -59,7 +61,6 @@ struct Assembler {
         }
         let tables = workFolder + "/tables.o"
         try Files.write(ELFWriter.write(tablesObject(assembly, newSizes, names)), to: tables)
-        let glue = [workFolder + "/../module/glue.o", workFolder + "/../module/module.o"]
         let linked = try await builder.link(objects + [tables] + glue, to: workFolder + "/update.linked.ko")
         assembly.module = try finish(linked, names)
         return assembly

@@ -261,7 +261,7 @@ struct CreateJob {
         let exports = ExportIndex(kernel)
         let assembler = Assembler(
             builder: builder, isExported: exports.isExported, exportingModule: exports.module,
-            workFolder: workspace.root + "/work")
+            workFolder: workspace.root + "/work", glue: parts.glue)
         let assembly = try await assembler.assemble(
             differences, objtool: kept.map { pairs[$0].unit.command.objtool })
         var files: [String: [UInt8]] = [
