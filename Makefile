@@ -25,6 +25,7 @@ FORMATTED = Package.swift Sources Tests
 bindir    = $(DESTDIR)$(PREFIX)/bin
 sharedir  = $(DESTDIR)$(PREFIX)/share
 kerneldir = $(sharedir)/git-ksplice/kernel
+pagesdir  = $(sharedir)/git-ksplice/findings
 mandir    = $(sharedir)/man/man1
 bashdir   = $(sharedir)/bash-completion/completions
 zshdir    = $(sharedir)/zsh/site-functions
@@ -52,11 +53,13 @@ test: deps
 bench: build
 	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
 
-# The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`.
+# The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`. The pages of the
+# findings are what `git ksplice explain` prints.
 install: release
-	install -d "$(bindir)" "$(kerneldir)" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
+	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
 	install -m 755 "$$($(RELEASE) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
 	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
+	install -m 644 Documentation/findings/*.md "$(pagesdir)"
 	install -m 644 Documentation/man/*.1 "$(mandir)"
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
 	install -m 644 completions/_git-ksplice "$(zshdir)/_git-ksplice"

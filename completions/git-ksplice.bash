@@ -132,8 +132,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply undo status test help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply undo status test" ;;
+	"") __git_ksplice_offer "init kernel create list show export check apply undo status test explain help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply undo status test explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	create)
@@ -148,6 +148,7 @@ __git_ksplice_complete ()
 		__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
 		;;
 	undo) __git_ksplice_offer "$(__git_ksplice_loaded)" ;;
+	explain) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(git-ksplice explain 2>/dev/null | cut -d' ' -f1)" ;;
 	esac
 }
 

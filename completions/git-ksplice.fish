@@ -1,7 +1,7 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
 
-set -l commands init kernel create list show export check apply undo status test
+set -l commands init kernel create list show export check apply undo status test explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 
@@ -29,9 +29,14 @@ function __git_ksplice_codes
         type-layout unknown-file
 end
 
+# All codes with their summaries.
+function __git_ksplice_explained
+    git-ksplice explain 2>/dev/null | string replace -r ' +' \t
+end
+
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create list show export check apply undo status test
+    set -l all init kernel create list show export check apply undo status test explain
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -55,6 +60,7 @@ complete -c git-ksplice -n $at_first -a apply -d 'Change the running kernel'
 complete -c git-ksplice -n $at_first -a undo -d 'Give the old code back'
 complete -c git-ksplice -n $at_first -a status -d 'Show which updates the running kernel has'
 complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
+complete -c git-ksplice -n $at_first -a explain -d 'Explain a finding of create'
 
 complete -c git-ksplice -n '__git_ksplice_is init' -l undo -d 'Take back what init has set'
 
@@ -94,3 +100,4 @@ complete -c git-ksplice -n '__git_ksplice_is show export check apply test' -a '(
 complete -c git-ksplice -n '__git_ksplice_is show export check apply test' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is show check apply test' -k -a '(__fish_complete_suffix .tar.gz)'
 complete -c git-ksplice -n '__git_ksplice_is undo' -a '(__git_ksplice_loaded)'
+complete -c git-ksplice -n '__git_ksplice_is explain' -a '(__git_ksplice_explained)'

@@ -6,20 +6,34 @@ import Glibc
 enum Locations {
     /// The folder with the sources of ksplice.ko.
     static func kernelSources() throws -> String {
-        if let given = getenv("GIT_KSPLICE_KERNEL_DIR") { return try Files.absolute(String(cString: given)) }
+        try find(
+            "the sources of ksplice.ko", installed: "kernel", inTree: "kernel", holding: "update.h",
+            variable: "GIT_KSPLICE_KERNEL_DIR")
+    }
+
+    /// The folder with the pages that explain findings.
+    static func findings() throws -> String {
+        try find(
+            "the pages of the findings", installed: "findings", inTree: "Documentation/findings",
+            holding: "type-layout.md", variable: "GIT_KSPLICE_FINDINGS_DIR")
+    }
+
+    private static func find(
+        _ what: String, installed: String, inTree: String, holding file: String, variable: String
+    ) throws -> String {
+        if let given = getenv(variable) { return try Files.absolute(String(cString: given)) }
         let program = try executable()
         var folder = program.directoryPart
-        var tried = [folder + "/../share/git-ksplice/kernel"]
+        var tried = [folder + "/../share/git-ksplice/" + installed]
         for _ in 0..<6 {
-            tried.append(folder + "/kernel")
+            tried.append(folder + "/" + inTree)
             folder = folder.directoryPart
         }
-        for candidate in tried where Files.exists(candidate + "/update.h") {
+        for candidate in tried where Files.exists("\(candidate)/\(file)") {
             return try Files.absolute(candidate)
         }
         throw Failure(
-            "cannot find the sources of ksplice.ko near '\(program)'",
-            hint: "set GIT_KSPLICE_KERNEL_DIR to the folder that holds them")
+            "cannot find \(what) near '\(program)'", hint: "set \(variable) to the folder that holds them")
     }
 
     /// This program's path.

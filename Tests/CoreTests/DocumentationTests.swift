@@ -100,12 +100,28 @@ import Testing
         let codes = try findingCodes()
         #expect(
             codes.isSuperset(of: ["type-layout", "data-changed", "kconfig", "too-many-units", "ambiguous"]))
-        let sections = Set(
-            try SourceTree.text("Documentation/findings.md").matches(of: /\n### ([a-z-]+)\n/).map {
-                String($0.1)
-            })
-        #expect(codes.subtracting(sections).isEmpty, "findings.md lacks sections")
-        #expect(sections.subtracting(codes).isEmpty, "findings.md explains codes that nothing gives")
+        #expect(codes == Finding.codes, "FindingCodes.swift lists other codes than the sources give")
+        let pages = try FindingPages(folder: SourceTree.root + "/Documentation/findings").summaries()
+        let explained = Set(pages.map(\.code))
+        #expect(codes.subtracting(explained).isEmpty, "codes without a page in Documentation/findings")
+        #expect(explained.subtracting(codes).isEmpty, "pages of codes that nothing gives")
+    }
+
+    @Test func everyPageOfAFindingHasItsPartsAndItsLine() throws {
+        let index = try SourceTree.text("Documentation/findings.md")
+        #expect(index.contains("## Not findings"))
+        let folder = "Documentation/findings"
+        for (code, summary) in try FindingPages(folder: SourceTree.root + "/" + folder).summaries() {
+            let text = try SourceTree.text("\(folder)/\(code).md")
+            #expect(text.contains("*Why it matters.* ") && text.contains("*What to do.* "), "\(code)")
+            let severity = try #require(
+                text.firstMatch(of: /\n\*Severity\.\* (error|warning|note)\n/), "\(code) has no severity")
+            let line = "| [\(code)](findings/\(code).md) | \(severity.1) | \(summary) |\n"
+            #expect(index.contains(line), "findings.md lacks: \(line)")
+            // An example shows the code in brackets, as create prints it.
+            if text.contains("```") { #expect(text.contains("[\(code)]\n"), "\(code): other example") }
+        }
+        #expect(index.matches(of: /\n\| \[[a-z-]+\]\(findings/).count == Finding.codes.count)
     }
 
     @Test(arguments: completions) func everyFindingIsCompleted(_ path: String) throws {

@@ -1,0 +1,17 @@
+// All codes of findings. Tests hold the list against the sources, the pages and the completions.
+
+extension Finding {
+    /// Every code that `create` gives to a finding.
+    public static let codes: Set<String> = [
+        // Files.
+        "assembly", "boot-code", "file-deleted", "kconfig", "makefile", "unknown-file", "too-many-units",
+        // Data.
+        "data-changed", "data-removed", "constant-changed", "percpu-changed", "type-layout", "ambiguous",
+        // Code that runs only once.
+        "init-changed", "exit-changed", "registration-changed",
+        // Interfaces.
+        "export-added", "export-removed",
+        // Redirects.
+        "entry-code", "no-room", "readonly-jump-key",
+    ]
+}
