@@ -61,7 +61,7 @@ __git_ksplice_options ()
 	case "$1" in
 	init) own="--undo" ;;
 	kernel-add) own="--source --from --release" ;;
-	create) own="--kernel --description --patch --config --release --force --allow-other-compiler --max-units --quiet --json" ;;
+	create) own="--kernel --description --patch --config --release --force --replace-constant --allow-other-compiler --max-units --quiet --json" ;;
 	list) own="--kernel --json" ;;
 	show) own="--patch --disassemble --json" ;;
 	export) own="--output" ;;
@@ -80,7 +80,7 @@ __git_ksplice_takes_value ()
 {
 	case "$1:$2" in
 	show:--patch) return 1 ;;
-	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--max-units) return 0 ;;
+	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--max-units) return 0 ;;
 	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout) return 0 ;;
 	test:--run | test:--copy | test:--memory) return 0 ;;
 	esac

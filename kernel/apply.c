@@ -8,7 +8,8 @@
  * deadlocks with CPU hotplug. This is also the order in which kernel/kprobes.c and kernel/jump_label.c take them.
  *
  * In the pause every CPU scans its own stack; the last to arrive reads all expected bytes again, scans everybody
- * else, and writes all redirects; then every CPU serialises. Nothing is allocated or printed there.
+ * else, asks the check hooks, writes all redirects and constants, and runs the hooks that are to see them; then every
+ * CPU serialises. Nothing is allocated or printed there.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -53,14 +54,21 @@ static void lead(struct ksplice_pause *pause)
 	struct ksplice_record *record = pause->record;
 	bool same = pause->undo ? ksplice_jumps_in_place(record) : ksplice_bytes_expected(record);
 
-	if (!same) {
+	if (!same || !ksplice_data_in_place(record, pause->undo)) {
 		pause->cause = KSPLICE_CHANGED;
 	} else {
 		ksplice_scan_others(pause);
 		if (record->conflict_count)
 			pause->cause = KSPLICE_BUSY;
+		else if (!ksplice_run_hooks(record, KSPLICE_HOOK_CHECK, pause->undo))
+			pause->cause = KSPLICE_HOOK;
 		else if (!ksplice_write_sites(record, pause->undo))
 			pause->cause = KSPLICE_CHANGED;
+	}
+	/* Nothing refuses any more. */
+	if (!pause->cause) {
+		ksplice_write_data(record, pause->undo);
+		ksplice_run_hooks(record, KSPLICE_HOOK_ACT, pause->undo);
 	}
 	record->pause_ns = ktime_get_mono_fast_ns() - pause->begin;
 }
@@ -139,12 +147,16 @@ static enum ksplice_cause locked_attempt(struct ksplice_pause *pause)
 	enum ksplice_cause cause;
 	int ret;
 
-	cause = pause->undo ? ksplice_check_undo(record) : ksplice_check_apply(record);
+	cause = pause->undo ? ksplice_may_undo(record) : ksplice_may_apply(record);
 	if (cause)
 		return cause;
 	if (ksplice_map_sites(record))
 		return KSPLICE_MEMORY;
-	ret = stop_machine_cpuslocked(in_pause, pause, cpu_online_mask);
+	ret = ksplice_map_data(record);
+	if (!ret) {
+		ret = stop_machine_cpuslocked(in_pause, pause, cpu_online_mask);
+		ksplice_unmap_data(record);
+	}
 	ksplice_unmap_sites(record);
 	record->tasks = atomic_long_read(&pause->tasks);
 	record->words = atomic_long_read(&pause->words);
@@ -171,16 +183,41 @@ static enum ksplice_cause attempt(struct ksplice_record *record, bool undo)
 	return cause;
 }
 
+/* Hooks that may sleep stand around the attempt; what the first have begun, those for failure end. */
+static enum ksplice_cause attempt_with_hooks(struct ksplice_record *record, bool undo)
+{
+	enum ksplice_cause cause = KSPLICE_HOOK;
+
+	if (ksplice_run_hooks(record, KSPLICE_HOOK_PRE, undo))
+		cause = attempt(record, undo);
+	if (cause)
+		ksplice_run_hooks(record, KSPLICE_HOOK_FAIL, undo);
+	return cause;
+}
+
+/* What an applied update holds: its own module, and the ids of its shadow variables. */
+static enum ksplice_cause acquire(struct ksplice_record *record)
+{
+	if (!record->pinned && !try_module_get(record->update->owner))
+		return KSPLICE_MODULE;
+	if (!ksplice_shadow_hold(record))
+		return KSPLICE_NONE;
+	if (!record->pinned)
+		module_put(record->update->owner);
+	return KSPLICE_MEMORY;
+}
+
 static enum ksplice_cause apply(struct ksplice_record *record)
 {
 	enum ksplice_cause cause = ksplice_check_books(record, false);
 
+	if (!cause)
+		cause = acquire(record);
 	if (cause)
 		return cause;
-	if (!record->pinned && !try_module_get(record->update->owner))
-		return KSPLICE_MODULE;
-	cause = attempt(record, false);
+	cause = attempt_with_hooks(record, false);
 	if (cause) {
+		ksplice_shadow_drop(record);
 		if (!record->pinned)
 			module_put(record->update->owner);
 		return cause;
@@ -188,23 +225,29 @@ static enum ksplice_cause apply(struct ksplice_record *record)
 	record->pinned = true;
 	WRITE_ONCE(record->state, KSPLICE_APPLIED);
 	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
+	ksplice_run_hooks(record, KSPLICE_HOOK_POST, false);
 	return KSPLICE_NONE;
 }
 
 static enum ksplice_cause undo(struct ksplice_record *record)
 {
+	const struct ksplice_table *table = record->update->table;
+	bool resident = table->flags & KSPLICE_UPDATE_RESIDENT;
 	enum ksplice_cause cause = ksplice_check_books(record, true);
 
 	if (!cause)
-		cause = attempt(record, true);
+		cause = attempt_with_hooks(record, true);
 	if (cause)
 		return cause;
 	WRITE_ONCE(record->state, KSPLICE_UNDONE);
-	if (!(record->update->table->flags & KSPLICE_UPDATE_RESIDENT)) {
 #ifdef CONFIG_TASKS_RCU
-		/* A task may be preempted in a tracer's trampoline, on its way into the new code. */
+	/* A task may be preempted in a tracer's trampoline, on its way into code and to data that are about to go. */
+	if (!resident || table->hook_count || table->shadow_count)
 		synchronize_rcu_tasks();
 #endif
+	ksplice_run_hooks(record, KSPLICE_HOOK_POST, true);
+	ksplice_shadow_drop(record);
+	if (!resident) {
 		record->pinned = false;
 		module_put(record->update->owner);
 	}
@@ -231,6 +274,8 @@ static int error_of(enum ksplice_cause cause)
 		return -ENOTEMPTY;
 	case KSPLICE_MEMORY:
 		return -ENOMEM;
+	case KSPLICE_HOOK:
+		return -ECANCELED;
 	default:
 		return -ERANGE;
 	}
@@ -248,6 +293,10 @@ static void report(const struct ksplice_record *record, bool enable)
 		pr_info("%.12s: not %s: busy, %u %s in the way (first %d in %s)\n", record->id,
 			enable ? "applied" : "undone", record->conflict_count,
 			record->conflict_count == 1 ? "task" : "tasks", first->pid, first->function);
+	else if (record->cause == KSPLICE_HOOK)
+		pr_info("%.12s: not %s: hook %s %s says %d\n", record->id, enable ? "applied" : "undone",
+			ksplice_hook_words[record->hook->kind],
+			(const char *)(unsigned long)record->hook->name, record->hook_value);
 	else
 		pr_info("%.12s: not %s: %s\n", record->id, enable ? "applied" : "undone",
 			ksplice_cause_words[record->cause]);
@@ -256,6 +305,7 @@ static void report(const struct ksplice_record *record, bool enable)
 /* The caller holds ksplice_mutex. Asking for the state that is there does nothing and succeeds. */
 int ksplice_set(struct ksplice_record *record, bool enable)
 {
+	record->hook = NULL;
 	if (enable == (record->state == KSPLICE_APPLIED)) {
 		record->cause = KSPLICE_NONE;
 		return 0;

@@ -62,7 +62,7 @@ static bool stands_on(const struct ksplice_record *upper, const struct module *m
 	return false;
 }
 
-static bool same_function(const struct ksplice_update *a, const struct ksplice_update *b)
+static bool same_target(const struct ksplice_update *a, const struct ksplice_update *b)
 {
 	unsigned int i, j;
 
@@ -70,6 +70,10 @@ static bool same_function(const struct ksplice_update *a, const struct ksplice_u
 		for (j = 0; j < b->table->function_count; j++)
 			if (overlap(a->functions[i].old_start, a->functions[i].old_size,
 				    b->functions[j].old_start, b->functions[j].old_size))
+				return true;
+	for (i = 0; i < a->table->data_count; i++)
+		for (j = 0; j < b->table->data_count; j++)
+			if (overlap(a->data[i].address, a->data[i].size, b->data[j].address, b->data[j].size))
 				return true;
 	return false;
 }
@@ -86,7 +90,7 @@ enum ksplice_cause ksplice_check_books(const struct ksplice_record *record, bool
 			continue;
 		if (undo && applied && stands_on(other, record->update->owner))
 			return KSPLICE_DEPENDENT;
-		if (!undo && applied && same_function(other->update, record->update))
+		if (!undo && applied && same_target(other->update, record->update))
 			return KSPLICE_DEPENDENT;
 		/* A redirect in code that nothing reaches would seem to work. */
 		if (!undo && !applied && stands_on(record, other->update->owner))
@@ -220,7 +224,7 @@ static enum ksplice_cause check_function(const struct ksplice_function *f, struc
 	return is_reserved(site) ? KSPLICE_RESERVED : KSPLICE_NONE;
 }
 
-enum ksplice_cause ksplice_check_apply(struct ksplice_record *record)
+enum ksplice_cause ksplice_may_apply(struct ksplice_record *record)
 {
 	const struct ksplice_update *update = record->update;
 	enum ksplice_cause cause;
@@ -239,6 +243,9 @@ enum ksplice_cause ksplice_check_apply(struct ksplice_record *record)
 		if (has_kprobe(p->old_start, p->old_start + p->old_size))
 			return KSPLICE_KPROBE;
 	}
+	cause = ksplice_check_data(record, false);
+	if (cause)
+		return cause;
 	return ksplice_bytes_expected(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }
 
@@ -247,9 +254,10 @@ enum ksplice_cause ksplice_check_apply(struct ksplice_record *record)
  * function; what undo puts back may have its boundaries elsewhere, and the breakpoint would stand in the middle of one.
  * New code, all of it: the out-of-line slots of its probes are ways back into memory that is about to go.
  */
-enum ksplice_cause ksplice_check_undo(struct ksplice_record *record)
+enum ksplice_cause ksplice_may_undo(struct ksplice_record *record)
 {
 	const struct ksplice_update *update = record->update;
+	enum ksplice_cause cause;
 	unsigned long first, end;
 	unsigned int i;
 
@@ -263,5 +271,8 @@ enum ksplice_cause ksplice_check_undo(struct ksplice_record *record)
 			return KSPLICE_KPROBE;
 		ksplice_refresh_saved(&record->sites[i]);
 	}
+	cause = ksplice_check_data(record, true);
+	if (cause)
+		return cause;
 	return ksplice_jumps_in_place(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }

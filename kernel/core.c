@@ -4,23 +4,18 @@
  *
  * A record is allocated apart from the update module, because sysfs may keep it alive a little longer than the
  * module's wish to go. References: a registered update, applied or not, holds ksplice.ko, the modules that it names,
- * and every module whose text it redirects, because the addresses in it are good only as long as those stay where they
+ * and every module whose text it redirects or whose constants it replaces, because the addresses in it are good only as long as those stay where they
  * are, and because its jump labels and static calls hang on keys in them. An applied update holds its own module too; a
  * resident one, once applied, for ever.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/ctype.h>
 #include <linux/init.h>
 #include <linux/kallsyms.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include "internal.h"
 
-#define MAX_FUNCTIONS	4096
-#define MAX_PARTS	16384
-#define MAX_NAMES	1024
-#define MAX_OLD_SIZE	(1 << 24)
 #define ID_SIZE		64
 
 DEFINE_MUTEX(ksplice_mutex);
@@ -38,6 +33,7 @@ const char * const ksplice_cause_words[KSPLICE_CAUSES] = {
 	[KSPLICE_MODULE] = "module",
 	[KSPLICE_DEPENDENT] = "dependent",
 	[KSPLICE_MEMORY] = "memory",
+	[KSPLICE_HOOK] = "hook",
 };
 
 /* The macro came with the members of struct module that it iterates over (Linux 6.4). */
@@ -87,6 +83,18 @@ static bool get_module_of(struct ksplice_record *record, unsigned long address)
 	return ok;
 }
 
+static bool get_module_of_data(struct ksplice_record *record, const struct ksplice_data *data)
+{
+	bool ok;
+
+	if (ksplice_is_image_constant(data->address, data->size))
+		return true;
+	preempt_disable();
+	ok = get_module(record, __module_address(data->address));
+	preempt_enable();
+	return ok;
+}
+
 static void put_modules(struct ksplice_record *record)
 {
 	while (record->module_count)
@@ -112,98 +120,13 @@ static int get_modules(struct ksplice_record *record)
 	for (i = 0; i < update->table->part_count; i++)
 		if (!get_module_of(record, update->parts[i].old_start))
 			goto fail;
+	for (i = 0; i < update->table->data_count; i++)
+		if (!get_module_of_data(record, &update->data[i]))
+			goto fail;
 	return 0;
 fail:
 	put_modules(record);
 	return -ENODEV;
-}
-
-/* Do @size bytes at @address belong to the update module? */
-static bool is_own(const struct ksplice_update *update, u64 address, u64 size)
-{
-	return size && address == (unsigned long)address && address + size > address &&
-	       within_module(address, update->owner) && within_module(address + size - 1, update->owner);
-}
-
-static bool is_own_text(const struct ksplice_update *update, u64 address, u64 size)
-{
-	unsigned long first, end;
-
-	ksplice_module_text(update->owner, &first, &end);
-	return size && address >= first && address < end && size <= end - address;
-}
-
-static bool is_own_string(const struct ksplice_update *update, u64 address, size_t room)
-{
-	size_t i;
-
-	for (i = 0; i < room; i++) {
-		if (!is_own(update, address + i, 1))
-			return false;
-		if (!*(const char *)(unsigned long)(address + i))
-			return i > 0;
-	}
-	return false;
-}
-
-static bool is_own_expected(const struct ksplice_update *update, u64 expected, u64 old_size)
-{
-	return old_size && old_size <= MAX_OLD_SIZE && is_own(update, expected, 2 * old_size);
-}
-
-static const char *check_tables(const struct ksplice_update *update)
-{
-	const struct ksplice_table *table = update->table;
-	unsigned int i;
-
-	if (table->abi != KSPLICE_ABI)
-		return "was made for another version of ksplice.ko";
-	if (table->function_count < 1 || table->function_count > MAX_FUNCTIONS || table->part_count > MAX_PARTS)
-		return "has an impossible number of functions";
-	if (table->flags & ~KSPLICE_UPDATE_RESIDENT)
-		return "has an unknown flag";
-	for (i = 0; i < ID_SIZE; i++)
-		if (!isdigit(table->id[i]) && !(table->id[i] >= 'a' && table->id[i] <= 'f'))
-			return "has an identity that is not 64 hexadecimal digits";
-	if (table->id[ID_SIZE])
-		return "has an identity that is too long";
-	for (i = 0; i < table->function_count; i++) {
-		const struct ksplice_function *f = &update->functions[i];
-
-		if (!is_own_text(update, f->new_start, f->new_size))
-			return "names new code that is not its own";
-		if (!is_own_string(update, f->name, KSYM_NAME_LEN))
-			return "has a function without a name";
-		if (!is_own_expected(update, f->expected, f->old_size))
-			return "has no room for the expected bytes of a function";
-		if (f->flags & ~KSPLICE_FUNCTION_TRACED || f->site > f->old_size ||
-		    (f->flags & KSPLICE_FUNCTION_TRACED && f->site < KSPLICE_FTRACE_SIZE))
-			return "has a wrong place for a redirect";
-	}
-	for (i = 0; i < table->part_count; i++) {
-		const struct ksplice_part *p = &update->parts[i];
-
-		if (p->function >= table->function_count)
-			return "has a part of no function";
-		if (!is_own_expected(update, p->expected, p->old_size))
-			return "has no room for the expected bytes of a part";
-	}
-	return NULL;
-}
-
-/* The number of names, or -EINVAL. */
-static int count_modules(const struct ksplice_update *update)
-{
-	const char *name = update->modules;
-	int count = 0;
-
-	while (is_own(update, (unsigned long)name, 1) && *name && count < MAX_NAMES) {
-		if (!is_own_string(update, (unsigned long)name, MODULE_NAME_LEN))
-			return -EINVAL;
-		name += strlen(name) + 1;
-		count++;
-	}
-	return is_own(update, (unsigned long)name, 1) && !*name ? count : -EINVAL;
 }
 
 static void free_record(struct ksplice_record *record)
@@ -213,27 +136,32 @@ static void free_record(struct ksplice_record *record)
 	kvfree(record->modules);
 	kvfree(record->sites);
 	kvfree(record->ranges);
+	kvfree(record->uses);
+	kvfree(record->aliases);
 	kfree(record);
 }
 
 static struct ksplice_record *new_record(struct ksplice_update *update, unsigned int names)
 {
-	unsigned int functions = update->table->function_count;
-	unsigned int both = functions + update->table->part_count;
+	const struct ksplice_table *table = update->table;
+	unsigned int functions = table->function_count;
+	unsigned int both = functions + table->part_count;
 	struct ksplice_record *record = kzalloc(sizeof(*record), GFP_KERNEL);
 
 	if (!record)
 		return NULL;
 	record->update = update;
 	record->settled = true;
-	record->module_room = names + both;
+	record->module_room = names + both + table->data_count;
 	init_completion(&record->released);
 	INIT_LIST_HEAD(&record->list);
-	memcpy(record->id, update->table->id, ID_SIZE);
+	memcpy(record->id, table->id, ID_SIZE);
 	record->modules = kvcalloc(record->module_room, sizeof(*record->modules), GFP_KERNEL);
 	record->sites = kvcalloc(functions, sizeof(*record->sites), GFP_KERNEL);
-	record->ranges = kvcalloc(both, sizeof(*record->ranges), GFP_KERNEL);
-	if (record->modules && record->sites && record->ranges)
+	record->ranges = kvcalloc(both + 1, sizeof(*record->ranges), GFP_KERNEL);
+	record->uses = kvcalloc(table->shadow_count, sizeof(*record->uses), GFP_KERNEL);
+	record->aliases = kvcalloc(table->data_count, sizeof(*record->aliases), GFP_KERNEL);
+	if (record->modules && record->sites && record->ranges && record->uses && record->aliases)
 		return record;
 	free_record(record);
 	return NULL;
@@ -282,8 +210,8 @@ static int enter_record(struct ksplice_record *record)
 
 int ksplice_register(struct ksplice_update *update)
 {
-	const char *trouble = check_tables(update);
-	int names = count_modules(update);
+	const char *trouble = ksplice_check_tables(update);
+	int names = trouble ? 0 : ksplice_count_modules(update);
 	struct ksplice_record *record;
 	int ret;
 
@@ -320,7 +248,8 @@ void ksplice_unregister(struct ksplice_update *update)
 	struct ksplice_record *record = update->record;
 
 	mutex_lock(&ksplice_mutex);
-	WARN_ON(record->state == KSPLICE_APPLIED);	/* only if the module was forced out */
+	if (WARN_ON(record->state == KSPLICE_APPLIED))	/* only if the module was forced out */
+		ksplice_shadow_drop(record);
 	record->leaving = true;
 	list_del(&record->list);
 	mutex_unlock(&ksplice_mutex);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of ksplice.ko share. core.c keeps the books, sysfs.c shows them, apply.c changes code with the help
- * of check.c (is it still what was matched?), stack.c (is nobody in it?) and text.c (write it).
+ * What the files of ksplice.ko share. core.c keeps the books of what tables.c let in, sysfs.c shows them, apply.c
+ * changes code with the help of check.c (is it still what was matched?), stack.c (is nobody in it?), text.c and data.c
+ * (write it) and hooks.c (what does the author want besides?). shadow.c serves the code of updates.
  */
 #ifndef KSPLICE_INTERNAL_H
 #define KSPLICE_INTERNAL_H
@@ -13,7 +14,7 @@
 #include <linux/mutex.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
-#include "ksplice.h"
+#include "register.h"
 
 #define KSPLICE_JUMP_SIZE	5	/* jmp rel32 */
 #define KSPLICE_FTRACE_SIZE	5	/* call __fentry__ */
@@ -35,6 +36,7 @@ enum ksplice_cause {
 	KSPLICE_MODULE,		/* the update's own module is leaving */
 	KSPLICE_DEPENDENT,	/* another update stands on this code */
 	KSPLICE_MEMORY,
+	KSPLICE_HOOK,		/* a hook of the patch's author refused */
 	KSPLICE_CAUSES
 };
 
@@ -59,6 +61,13 @@ struct ksplice_range {
 	unsigned long first;
 	unsigned long end;
 	const char *name;
+};
+
+/* An id of shadow variables that an update declares; linked while the update holds it (shadow.c). */
+struct ksplice_shadow_use {
+	struct list_head list;
+	const struct ksplice_shadow *shadow;
+	struct shadow_id *owner;
 };
 
 /* The files of one function in sysfs. */
@@ -89,7 +98,11 @@ struct ksplice_record {
 	struct module **modules;	/* references */
 	unsigned int module_count, module_room;
 	struct ksplice_site *sites;	/* one per function */
-	struct ksplice_range *ranges;	/* room for functions and parts */
+	struct ksplice_range *ranges;	/* room for functions and parts, or for the text of the update */
+	struct ksplice_shadow_use *uses;	/* one per declared id */
+	u8 **aliases;			/* one per constant: writable; NULL outside an attempt */
+	const struct ksplice_hook *hook;	/* that refused the last attempt; NULL for none */
+	int hook_value;
 	unsigned int conflict_count;	/* found; at most KSPLICE_CONFLICTS are kept */
 	struct ksplice_conflict conflicts[KSPLICE_CONFLICTS];
 };
@@ -116,13 +129,33 @@ extern const char * const ksplice_cause_words[];
 /* core.c */
 void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end);
 
+/* tables.c */
+const char *ksplice_check_tables(const struct ksplice_update *update);
+int ksplice_count_modules(const struct ksplice_update *update);
+
+/* hooks.c */
+extern const char * const ksplice_hook_words[];
+bool ksplice_run_hooks(struct ksplice_record *record, unsigned int step, bool undo);
+
+/* shadow.c; for updates: see ksplice.h */
+int ksplice_shadow_hold(struct ksplice_record *record);
+void ksplice_shadow_drop(struct ksplice_record *record);
+
+/* data.c */
+bool ksplice_is_image_constant(u64 start, u64 size);
+enum ksplice_cause ksplice_check_data(const struct ksplice_record *record, bool undo);
+bool ksplice_data_in_place(const struct ksplice_record *record, bool replaced);
+int ksplice_map_data(struct ksplice_record *record);
+void ksplice_unmap_data(struct ksplice_record *record);
+void ksplice_write_data(struct ksplice_record *record, bool undo);
+
 /* apply.c: 0 or a negative error number, with the record's cause set */
 int ksplice_set(struct ksplice_record *record, bool enable);
 
 /* check.c */
 enum ksplice_cause ksplice_check_books(const struct ksplice_record *record, bool undo);
-enum ksplice_cause ksplice_check_apply(struct ksplice_record *record);
-enum ksplice_cause ksplice_check_undo(struct ksplice_record *record);
+enum ksplice_cause ksplice_may_apply(struct ksplice_record *record);
+enum ksplice_cause ksplice_may_undo(struct ksplice_record *record);
 bool ksplice_bytes_expected(const struct ksplice_record *record);
 bool ksplice_jumps_in_place(const struct ksplice_record *record);
 

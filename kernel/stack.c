@@ -183,7 +183,8 @@ static void scan(struct ksplice_pause *pause, struct task_struct *task, unsigned
 /* The calling stopper's stack above @sp: its thread.sp is from the last time it was switched out. */
 void ksplice_scan_own(struct ksplice_pause *pause, unsigned long sp)
 {
-	scan(pause, current, sp, (unsigned long)task_pt_regs(current), true);
+	if (pause->range_count)
+		scan(pause, current, sp, (unsigned long)task_pt_regs(current), true);
 }
 
 static void scan_other(struct ksplice_pause *pause, struct task_struct *task)
@@ -205,6 +206,9 @@ void ksplice_scan_others(struct ksplice_pause *pause)
 	struct task_struct *group, *task;
 	int cpu;
 
+	/* An update without functions. */
+	if (!pause->range_count)
+		return;
 	for_each_process_thread(group, task)
 		scan_other(pause, task);
 	for_each_possible_cpu(cpu) {

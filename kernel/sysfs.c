@@ -89,6 +89,24 @@ static ssize_t conflicts_show(struct kobject *kobj, struct kobj_attribute *attr,
 }
 static struct kobj_attribute conflicts_attr = __ATTR_RO_MODE(conflicts, 0400);
 
+static ssize_t hook_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	struct ksplice_record *record = to_record(kobj);
+	const struct ksplice_hook *hook;
+	int size;
+
+	mutex_lock(&ksplice_mutex);
+	hook = record->hook;
+	if (hook)
+		size = sysfs_emit(buf, "%s %s %d\n", ksplice_hook_words[hook->kind],
+				  (const char *)(unsigned long)hook->name, record->hook_value);
+	else
+		size = sysfs_emit(buf, "none\n");
+	mutex_unlock(&ksplice_mutex);
+	return size;
+}
+static struct kobj_attribute hook_attr = __ATTR_RO(hook);
+
 static ssize_t pause_ns_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%llu\n", to_record(kobj)->pause_ns);
@@ -116,8 +134,8 @@ static ssize_t resident_show(struct kobject *kobj, struct kobj_attribute *attr, 
 static struct kobj_attribute resident_attr = __ATTR_RO(resident);
 
 static struct attribute *update_attrs[] = {
-	&enabled_attr.attr, &state_attr.attr, &cause_attr.attr, &conflicts_attr.attr, &pause_ns_attr.attr,
-	&tries_attr.attr, &stacks_attr.attr, &resident_attr.attr, NULL
+	&enabled_attr.attr, &state_attr.attr, &cause_attr.attr, &conflicts_attr.attr, &hook_attr.attr,
+	&pause_ns_attr.attr, &tries_attr.attr, &stacks_attr.attr, &resident_attr.attr, NULL
 };
 ATTRIBUTE_GROUPS(update);
 

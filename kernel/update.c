@@ -6,11 +6,14 @@
  */
 #include <linux/init.h>
 #include <linux/module.h>
-#include "ksplice.h"
+#include "register.h"
 
 extern const struct ksplice_table ksplice_table;
 extern const struct ksplice_function ksplice_functions[];
 extern const struct ksplice_part ksplice_parts[];
+extern const struct ksplice_hook ksplice_hooks[];
+extern const struct ksplice_shadow ksplice_shadows[];
+extern const struct ksplice_data ksplice_data[];
 extern const char ksplice_modules[];
 
 static struct ksplice_update update = {
@@ -18,6 +21,9 @@ static struct ksplice_update update = {
 	.table = &ksplice_table,
 	.functions = ksplice_functions,
 	.parts = ksplice_parts,
+	.hooks = ksplice_hooks,
+	.shadows = ksplice_shadows,
+	.data = ksplice_data,
 	.modules = ksplice_modules,
 };
 

@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #endif
 
-#define KSPLICE_ABI 1
+#define KSPLICE_ABI 2
 
 /* Section .ksplice.functions, symbol ksplice_functions: one for each replaced function. */
 struct ksplice_function {
@@ -39,12 +39,53 @@ struct ksplice_part {
 	__u32 reserved;
 };
 
+/*
+ * Section .ksplice.hooks, symbol ksplice_hooks: code of the patch's author (ksplice.h), in the order in which the
+ * hooks of one kind run when the update is applied.
+ */
+struct ksplice_hook {
+	__u64 function;		/* relocation: in the text of the update module */
+	__u64 name;		/* relocation: a NUL-terminated string */
+	__u32 kind;		/* create: KSPLICE_HOOK_* and, for those of undo, KSPLICE_HOOK_REVERSE */
+	__u32 reserved;
+};
+
+#define KSPLICE_HOOK_PRE	0
+#define KSPLICE_HOOK_CHECK	1
+#define KSPLICE_HOOK_ACT	2
+#define KSPLICE_HOOK_POST	3
+#define KSPLICE_HOOK_FAIL	4
+#define KSPLICE_HOOK_REVERSE	5	/* added to one of the above */
+#define KSPLICE_HOOK_KINDS	10
+
+/* Section .ksplice.shadows, symbol ksplice_shadows: the ids of shadow variables that the update uses (ksplice.h). */
+struct ksplice_shadow {
+	__u64 id;		/* create */
+	__u64 release;		/* relocation: in the text of the update module; 0 for none */
+};
+
+/*
+ * Section .ksplice.data, symbol ksplice_data: constants whose content is replaced where they stand. All fields of
+ * `content` that depend on addresses are relocated by the module loader.
+ */
+struct ksplice_data {
+	__u64 address;		/* loader: in the read-only data of the kernel or of one module */
+	__u64 size;		/* create, in bytes */
+	__u64 content;		/* relocation: size bytes, the new content */
+	__u64 expected;		/* relocation: size bytes, the old content; the loader fills it */
+	__u64 name;		/* relocation: a NUL-terminated string */
+};
+
 /* Section .ksplice.table, symbol ksplice_table: one. */
 struct ksplice_table {
 	__u32 abi;		/* create: KSPLICE_ABI */
 	__u32 function_count;	/* create */
 	__u32 part_count;	/* create */
 	__u32 flags;		/* create: KSPLICE_UPDATE_* */
+	__u32 hook_count;	/* create; this and the next two */
+	__u32 shadow_count;
+	__u32 data_count;
+	__u32 reserved;
 	char id[72];		/* loader: the update's identity, 64 hexadecimal digits, NUL-terminated */
 };
 

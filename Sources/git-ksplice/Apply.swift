@@ -29,8 +29,11 @@ struct Apply: AsyncParsableCommand {
         }
         let report = try await applier.apply(found)
         if !quiet {
-            print(
-                "\(report.functions.count) function(s) replaced: \(report.functions.joined(separator: ", "))")
+            for (what, names) in [("function", report.functions), ("constant", report.constants)]
+            where !names.isEmpty {
+                print("\(names.count) \(what)(s) replaced: \(names.joined(separator: ", "))")
+            }
+            if report.hooks > 0 { print("\(report.hooks) hook(s)") }
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
         print("Done!")

@@ -32,7 +32,11 @@ struct Check: AsyncParsableCommand {
             print(
                 "  matched    \(statistics.functions) functions, \(statistics.bytes) bytes, in \(statistics.nanoseconds / 1_000_000) ms"
             )
-            print("  replaces   \(ready.functions.joined(separator: ", "))")
+            let replaced = ready.functions + found.manifest.constants.map(\.symbol)
+            if !replaced.isEmpty { print("  replaces   \(replaced.joined(separator: ", "))") }
+            if !found.manifest.hooks.isEmpty {
+                print("  hooks      \(found.manifest.hooks.map(\.symbol).joined(separator: ", ")) (not run)")
+            }
             if !ready.traced.isEmpty { print("  traced     \(ready.traced.joined(separator: ", "))") }
             for task in ready.inside { print("  in use     \(task)") }
             print(

@@ -37,6 +37,12 @@ struct Create: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Let a finding through; give it once for each code.", valueName: "code"))
     var force: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Write the new content of a constant over the old one; give it once for each.", valueName: "name")
+    )
+    var replaceConstant: [String] = []
+
     @Flag(help: "Use the compiler that is here, although the kernel was built by another one.")
     var allowOtherCompiler = false
 
@@ -71,6 +77,7 @@ struct Create: AsyncParsableCommand {
         options.kernel = try await kernelName(repository)
         options.description = description
         options.force = Set(force)
+        options.replacedConstants = Set(replaceConstant)
         options.allowsOtherCompiler = allowOtherCompiler
         options.maximumUnits = maxUnits
         let creator = Creator(
@@ -117,6 +124,8 @@ struct Create: AsyncParsableCommand {
                     ("v", .number(1)), ("update", .string(outcome.stored.id)),
                     ("ref", .string(outcome.stored.ref)),
                     ("existed", .bool(outcome.existed)), ("functions", .strings(names)),
+                    ("constants", .strings(manifest.constants.map(\.symbol))),
+                    ("hooks", .strings(manifest.hooks.map(\.symbol))),
                     ("findings", .array(outcome.findings.map(\.json))),
                 ]).text)
             return
@@ -127,7 +136,13 @@ struct Create: AsyncParsableCommand {
             "  kernel     \(manifest.kernel.release.isEmpty ? manifest.kernel.refName : manifest.kernel.release)"
         )
         print("  change     \(manifest.description)")
-        print("  functions  \(names.joined(separator: ", "))")
+        if !names.isEmpty { print("  functions  \(names.joined(separator: ", "))") }
+        if !manifest.constants.isEmpty {
+            print("  constants  \(manifest.constants.map(\.symbol).joined(separator: ", "))")
+        }
+        if !manifest.hooks.isEmpty {
+            print("  hooks      \(manifest.hooks.map(\.symbol).joined(separator: ", "))")
+        }
         if let proof = outcome.proof {
             print(
                 "  proven     \(proof.functions) functions (\(proof.bytes) bytes) are those of the kernel's files"

@@ -41,11 +41,17 @@ struct Show: AsyncParsableCommand {
         rows += manifest.commits.map { ["commit", $0] }
         for unit in manifest.units.indices {
             let names = manifest.replacements.filter { $0.unit == unit && $0.partOf == nil }.map(\.symbol)
+            if names.isEmpty { continue }
             rows.append([
                 "replaces",
                 "\(manifest.units[unit].path) (\(manifest.units[unit].module ?? "vmlinux")): \(names.joined(separator: ", "))",
             ])
         }
+        if !manifest.constants.isEmpty {
+            rows.append(["constants", manifest.constants.map(\.symbol).joined(separator: ", ")])
+        }
+        rows += manifest.hooks.map { ["hook", "\($0.kind.rawValue) \($0.symbol)"] }
+        rows += manifest.shadows.map { ["shadow id", hex($0.id)] }
         if !manifest.modules.isEmpty { rows.append(["modules", manifest.modules.joined(separator: ", ")]) }
         if !manifest.forced.isEmpty { rows.append(["forced", manifest.forced.joined(separator: ", ")]) }
         rows += [

@@ -27,7 +27,11 @@ import Testing
             ])
         #expect(command.objtool == ["./tools/objtool/objtool", "--orc", "--module"])
         #expect(command.isModule)
-        #expect(command.preprocess("in.c", to: "out.i").suffix(4) == ["-E", "-o", "out.i", "in.c"])
+        // ksplice.h is found, and nothing beside it stands in for a header of the kernel.
+        #expect(
+            command.preprocess("in.c", to: "out.i", headers: "/h").suffix(6) == [
+                "-idirafter", "/h", "-E", "-o", "out.i", "in.c",
+            ])
     }
 
     @Test func compilingWhatThePreprocessorLeft() throws {

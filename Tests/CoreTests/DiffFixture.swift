@@ -13,7 +13,7 @@ struct DiffFixture {
         "__bug_table": 12, "__ex_table": 12,
     ]
 
-    init(_ pre: String, _ post: String, flags: [String] = []) async throws {
+    init(_ pre: String, _ post: String, flags: [String] = [], replacing: Set<String> = []) async throws {
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }
         for (name, text) in [("pre", pre), ("post", post)] {
@@ -31,7 +31,7 @@ struct DiffFixture {
         postObject = try ObjectFile(path: folder + "/post.o")
         difference = try UnitDifference.compare(
             path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o",
-            tables: Self.tables)
+            tables: Self.tables, replacing: replacing)
     }
 
     var changed: [String] { difference.functions.map(\.name).sorted() }

@@ -12,7 +12,10 @@ import Testing
         int *new_g(void) { return &data; }
         struct fn { unsigned long a, size, b, c, name; char *expected; unsigned site, flags; };
         struct fn functions[1] S(".ksplice.functions") = {{0, 8, 0, 0, 0, expected + 16, 0, 2}};
-        struct { unsigned abi, n, parts, flags; char id[72]; } table S(".ksplice.table") = {1, 1, 0, 0, ""};
+        struct d { unsigned long a, size, content; char *expected; unsigned long name; };
+        struct d constants[1] S(".ksplice.data") = {{0, 6, 0, expected + 40, 0}};
+        struct { unsigned abi, n, parts, flags, hooks, shadows, data, reserved; char id[72]; } table
+            S(".ksplice.table") = {2, 1, 0, 0, 0, 0, 1, 0, ""};
         char this_module[128] S(".gnu.linkonce.this_module") = "........................ksplice_000000000000";
         char info[] S(".modinfo") = "license=GPL\\0vermagic=6.1.187 SMP preempt mod_unload modversions \\0name=ksplice_000000000000";
         char versions[64] S("__versions") = "x";
@@ -97,7 +100,9 @@ import Testing
             address: 0xffff_ffff_8100_1000, bytes: [1, 2, 3, 4, 5, 6, 7],
             mask: [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
             site: 5, isTraceable: true)
-        try module.fillTables(functions: [code], parts: [], id: id)
+        let constant = MatchedConstant(
+            name: "c", address: 0xffff_ffff_8200_0040, bytes: [11, 12, 13, 14, 15, 16])
+        try module.fillTables(functions: [code], parts: [], data: [constant], id: id)
         let object = try ObjectFile(module.bytes, name: "u.ko")
         let functions = object.sections[try #require(object.section(named: ".ksplice.functions"))].contents
         #expect(functions.load(UInt64.self, at: 0) == code.address && functions.load(UInt64.self, at: 8) == 7)
@@ -105,12 +110,25 @@ import Testing
         let expected = object.sections[try #require(object.section(named: ".ksplice.expected"))].contents
         #expect(Array(expected[16..<30]) == code.bytes + code.mask)
         let table = object.sections[try #require(object.section(named: ".ksplice.table"))].contents
-        #expect(table.string(at: 16) == id)
-        #expect(throws: Failure.self) { try module.fillTables(functions: [code, code], parts: [], id: id) }
+        #expect(table.string(at: 32) == id)
+        let data = object.sections[try #require(object.section(named: ".ksplice.data"))].contents
+        #expect(data.load(UInt64.self, at: 0) == constant.address)
+        #expect(Array(expected[40..<46]) == constant.bytes)
+        #expect(throws: Failure.self) {
+            try module.fillTables(functions: [code, code], parts: [], data: [constant], id: id)
+        }
+        #expect(throws: Failure.self) { try module.fillTables(functions: [code], parts: [], id: id) }
+        var short = constant
+        short.bytes.removeLast()
+        #expect(throws: Failure.self) {
+            try module.fillTables(functions: [code], parts: [], data: [short], id: id)
+        }
         var large = code
         large.bytes += [8, 9]
         large.mask += [0xff, 0xff]
-        #expect(throws: Failure.self) { try module.fillTables(functions: [large], parts: [], id: id) }
+        #expect(throws: Failure.self) {
+            try module.fillTables(functions: [large], parts: [], data: [constant], id: id)
+        }
     }
 
     @Test func malformedFilesAreRefused() async throws {

@@ -35,6 +35,30 @@ import Testing
         #expect(try await fixture.git("fsck", "--strict").contains("error") == false)
     }
 
+    @Test func notesNameWhatElseAnUpdateHas() {
+        var manifest = GitFixture.update(description: "d", commits: [], functions: []).manifest
+        manifest.constants = [.init(unit: 0, symbol: "names", preSymbol: 1, size: 8)]
+        manifest.hooks = [
+            .init(unit: 0, kind: .apply, symbol: "act"), .init(unit: 0, kind: .reverse, symbol: "back"),
+        ]
+        #expect(
+            UpdateStore.peopleLine(manifest, id: "0123456789abcdef")
+                == "6.1.0-1 (x86_64): update 0123456789ab, 1 constant: names, 2 hooks: act, back")
+    }
+
+    @Test func aManifestOfAnOlderFormatIsNotComparedWith() async throws {
+        let fixture = try await GitFixture()
+        let id = try await fixture.commit("fix", ["f": "1\n"])
+        let store = UpdateStore(try await fixture.repository)
+        var stored = try await store.store(
+            GitFixture.update(description: "d", commits: [id], functions: ["f"]))
+        #expect(try await store.readableManifest(stored)?.commits == [id])
+        stored.commit = try await fixture.commit("old", ["manifest": "ksplice-update 1\n"])
+        #expect(try await store.readableManifest(stored) == nil)
+        stored.commit = try await fixture.commit("new", ["manifest": "ksplice-update 99\n"])
+        await #expect(throws: Failure.self) { try await store.readableManifest(stored) }
+    }
+
     @Test func existingNotesAreKeptAlsoBehindFolders() async throws {
         let fixture = try await GitFixture()
         var ids: [String] = []

@@ -53,9 +53,10 @@ public struct CompileCommand: Sendable, Equatable {
     /// Whether kbuild compiles the unit as part of a module.
     public var isModule: Bool { compiler.contains("-DMODULE") }
 
-    /// Line markers stay: debug information and warnings name the original files.
-    func preprocess(_ source: String, to output: String) -> [String] {
-        compiler + ["-E", "-o", output, source]
+    /// Line markers stay: debug information and warnings name the original files. `headers` is a folder that is
+    /// looked at last, so that nothing in it can stand in for a header of the kernel.
+    func preprocess(_ source: String, to output: String, headers: String) -> [String] {
+        compiler + ["-idirafter", headers, "-E", "-o", output, source]
     }
 
     /// Compiles what `preprocess` left. Options of the preprocessor are dropped: their work is done.

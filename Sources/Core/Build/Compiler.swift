@@ -31,10 +31,13 @@ public struct PreprocessedUnit: Sendable {
 public struct Compiler: Sendable {
     let workspace: Workspace
     let configuration: Workspace.Configuration
+    /// The folder of `ksplice.h`, which patches may include.
+    let headers: String
 
-    public init(workspace: Workspace, configuration: Workspace.Configuration) {
+    public init(workspace: Workspace, configuration: Workspace.Configuration, headers: String) {
         self.workspace = workspace
         self.configuration = configuration
+        self.headers = headers
     }
 
     /// The units for source files that the config builds; the rest is returned in `notBuilt`.
@@ -80,7 +83,8 @@ public struct Compiler: Sendable {
         try Files.createDirectory(workspace.root + "/work")
         return try await inParallel(Array(units.enumerated())) { position, unit in
             let file = "\(workspace.root)/work/\(position).\(label).i"
-            let command = unit.command.preprocess("\(workspace.source)/\(unit.path)", to: file)
+            let command = unit.command.preprocess(
+                "\(workspace.source)/\(unit.path)", to: file, headers: headers)
             try await run(command, path: unit.path)
             let text = try Files.read(file)
             let arguments = unit.command.compile("-", to: "-").joined(separator: "\0")

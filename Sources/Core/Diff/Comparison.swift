@@ -29,11 +29,19 @@ struct Comparison {
     let correlation: Correlation
     /// Pairs of constants found equal, or assumed to be while they are compared.
     private var equalConstants: [Int: Bool] = [:]
+    /// Post spans of constants that stay where they are whatever becomes of their content (ConstantReview.swift): what
+    /// refers to them does not change with them.
+    private var fixedConstants: Set<Int> = []
 
     init(pre: ObjectSpans, post: ObjectSpans) {
         self.pre = pre
         self.post = post
         correlation = Correlation(pre: pre, post: post)
+    }
+
+    mutating func keep(_ constants: Set<Int>) {
+        fixedConstants = constants
+        equalConstants = [:]
     }
 
     /// New and changed functions of the running kernel, in the order of the post object; the other parts of a changed
@@ -118,7 +126,7 @@ struct Comparison {
             guard i == j else { return false }
             if pre.spans[x].names.isEmpty && post.spans[y].names.isEmpty { return equalContent(x, y) }
             guard correlation.preOfPost[y] == x else { return false }
-            return post.isReplaceableConstant(y) ? equalContent(x, y) : true
+            return post.isReplaceableConstant(y) && !fixedConstants.contains(y) ? equalContent(x, y) : true
         // A symbol that was defined elsewhere and now is here, or the other way round.
         default: return false
         }

@@ -8,8 +8,6 @@ struct DataReview {
     private let path: String
     private let module: String?
     private(set) var findings: [Finding] = []
-    /// Post spans of constants with new content, of which the new code gets its own copy.
-    private(set) var changedConstants: Set<Int> = []
 
     init(comparison: Comparison, path: String, module: String?) {
         self.comparison = comparison
@@ -66,19 +64,13 @@ struct DataReview {
                 "the per-CPU variable '\(name)' changes (\(describe(difference)))",
                 "existing instances keep their content; let the code that uses them set them")
         default:
-            if post.isReplaceableConstant(b) {
-                changedConstants.insert(b)
-            } else if section.isWritable {
+            // Constants are the subject of ConstantReview.swift.
+            if section.isWritable {
                 add(
                     "data-changed", .error, name,
                     "the variable '\(name)' changes its size or initial value (\(describe(difference)))",
-                    "the running kernel keeps the old one and its state; let a function set it, or leave the initial value alone"
+                    "the running kernel keeps the old one and its state; leave the initial value alone and let a hook of ksplice.h (Documentation/hooks.md) or a function set it"
                 )
-            } else {
-                add(
-                    "constant-changed", .error, name,
-                    "the constant '\(name)', which other objects can use, changes (\(describe(difference)))",
-                    "its users outside of the replaced functions would keep the old content")
             }
         }
     }

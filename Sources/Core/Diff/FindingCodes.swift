@@ -13,5 +13,7 @@ extension Finding {
         "export-added", "export-removed",
         // Redirects.
         "entry-code", "no-room", "readonly-jump-key",
+        // Code of the patch's author.
+        "hook-unpaired",
     ]
 }

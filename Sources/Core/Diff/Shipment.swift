@@ -27,6 +27,8 @@ struct Shipper {
     private let changes: [FunctionChange]
     /// Constants (post spans) whose content changed: their new copies are shipped.
     private let changedConstants: Set<Int>
+    /// Those of them that replace the old content where it stands: new code refers to the old place.
+    private let inPlace: Set<Int>
 
     private var out: ObjectFile
     private var shipment: Shipment
@@ -52,20 +54,26 @@ struct Shipper {
         var isCode: Bool
     }
 
-    init(post: ObjectSpans, correlation: Correlation, changes: [FunctionChange], changedConstants: Set<Int>) {
+    init(
+        post: ObjectSpans, correlation: Correlation, changes: [FunctionChange], changedConstants: Set<Int>,
+        inPlace: Set<Int>
+    ) {
         self.post = post
         self.correlation = correlation
         self.changes = changes
-        self.changedConstants = changedConstants
+        self.changedConstants = changedConstants.union(inPlace)
+        self.inPlace = inPlace
         out = ObjectFile(machine: post.object.machine, is64Bit: post.object.is64Bit, type: post.object.type)
         shipment = Shipment(object: out)
     }
 
     static func ship(
-        post: ObjectSpans, correlation: Correlation, changes: [FunctionChange], changedConstants: Set<Int>
+        post: ObjectSpans, correlation: Correlation, changes: [FunctionChange], changedConstants: Set<Int>,
+        inPlace: Set<Int> = []
     ) throws -> Shipment {
         var shipper = Shipper(
-            post: post, correlation: correlation, changes: changes, changedConstants: changedConstants)
+            post: post, correlation: correlation, changes: changes, changedConstants: changedConstants,
+            inPlace: inPlace)
         return try shipper.run()
     }
 
@@ -90,7 +98,7 @@ struct Shipper {
 
     /// Spans to ship: the changes and all new data and functions that they reach, in the order of the post object.
     private mutating func closure() throws -> [Int] {
-        var shipped = Set(changes.map(\.post))
+        var shipped = Set(changes.map(\.post)).union(inPlace).union(post.hookSpans)
         var queue = Array(shipped)
         while let index = queue.popLast() {
             let span = post.spans[index]
@@ -112,8 +120,9 @@ struct Shipper {
                 queue.append(target)
             }
         }
-        shipment.newData = shipped.filter { !post.spans[$0].isFunction && !changedConstants.contains($0) }
-            .sorted()
+        shipment.newData = shipped.filter {
+            !post.spans[$0].isFunction && !changedConstants.contains($0) && post.spans[$0].role != .hook
+        }.sorted()
         return shipped.sorted()
     }
 
@@ -255,7 +264,8 @@ struct Shipper {
             let isBranch =
                 chunk.isCode && span.isFunction
                 && X86Branch.isTarget(of: relocation, in: out.sections[chunk.section].contents)
-            if !isBranch && !isTable(chunk.source) { shipment.keepsAddresses = true }
+            let isHook = post.roles[chunk.source] == .hook
+            if !isBranch && !isTable(chunk.source) && !isHook { shipment.keepsAddresses = true }
             return
         }
         if span.role == .initCode || span.role == .initData || (span.role == .exitCode) {
@@ -279,6 +289,7 @@ struct Shipper {
         -> Bool
     {
         let span = post.spans[index]
+        if inPlace.contains(index) { return false }
         guard span.isFunction, correlation.preOfPost[index] != nil else { return true }
         if isTable(chunk.source) { return true }
         if post.roles[chunk.source] == .replacementCode { return !isEntry(addend, relocation) }

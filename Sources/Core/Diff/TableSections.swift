@@ -31,6 +31,8 @@ enum SectionRole: Sendable, Equatable {
     case export
     /// Descriptors of pr_debug statements: existing ones keep their place, new ones are shipped.
     case dynamicDebug
+    /// Entries of ksplice.h: what the patch's author wants to run, and the ids of shadow variables.
+    case hook
     /// Nothing that the running kernel reads.
     case ignored
 }
@@ -61,7 +63,7 @@ enum TableSections {
         (".static_call_sites", .ignored), (".kcfi_traps", .codeTable),
         (".discard.addressable*", .ignored), (".discard.sym_func_*", .ignored), (".discard.cfi", .ignored),
         (".discard.*", .objtoolTable), (".discard", .ignored), (".static_call_tramp_key", .registration),
-        ("__dyndbg*", .dynamicDebug),
+        ("__dyndbg*", .dynamicDebug), (".ksplice.*", .hook),
         ("___ksymtab*", .export), ("___kcrctab*", .export), ("__ksymtab*", .export), ("__kcrctab*", .export),
         (".export_symbol", .export),
         ("__param", .registration), ("__obsparm", .registration), (".modinfo", .ignored),

@@ -16,6 +16,10 @@ public struct UnitDifference: Sendable {
     let preSymbols: [String: Int]
     /// Other parts (`.cold`) of replaced functions in pre.
     let oldParts: [OldPart]
+    /// Constants that are replaced where they stand.
+    let constants: [InPlaceConstant]
+    /// The kinds of the hooks that the unit declares.
+    let hooks: Set<HookKind>
 
     struct OldPart: Sendable {
         var family: String
@@ -38,11 +42,12 @@ public struct UnitDifference: Sendable {
         public var partOf: String?
     }
 
-    public var isEmpty: Bool { functions.isEmpty }
+    public var isEmpty: Bool { functions.isEmpty && constants.isEmpty && hooks.isEmpty }
 
     /// Compares two compiled objects of a unit. `prePath` and `postPath` are files with debug information.
     public static func compare(
-        path: String, module: String?, prePath: String, postPath: String, tables: [String: Int]
+        path: String, module: String?, prePath: String, postPath: String, tables: [String: Int],
+        replacing: Set<String> = []
     ) throws -> UnitDifference {
         let preBytes = try ELFWriter.write(ObjectFile(path: prePath).withoutDebugInformation())
         let preObject = try ObjectFile(preBytes, name: path)
@@ -50,10 +55,11 @@ public struct UnitDifference: Sendable {
         let post = try ObjectSpans(
             ObjectFile(path: postPath).withoutDebugInformation(), path: path, tables: tables)
         var comparison = Comparison(pre: pre, post: post)
+        let constants = ConstantReview(&comparison, path: path, module: module, requested: replacing)
         let changes = comparison.changedFunctions()
         var reviewer = DataReview(comparison: comparison, path: path, module: module)
         reviewer.review()
-        var findings = reviewer.findings
+        var findings = reviewer.findings + constants.findings
         let types = try TypeLayouts.compare(
             pre: TypeLayouts.read(path: prePath), post: TypeLayouts.read(path: postPath), file: path)
         findings += types
@@ -65,17 +71,19 @@ public struct UnitDifference: Sendable {
                     advice: "give them different names, or keep the functions that use them as they are"))
         }
         var shipment: Shipment?
-        if !changes.isEmpty {
+        let hooks = try HookKind.all(in: post)
+        if !changes.isEmpty || !constants.inPlace.isEmpty || !hooks.isEmpty {
             shipment = try Shipper.ship(
                 post: post, correlation: comparison.correlation, changes: changes,
-                changedConstants: reviewer.changedConstants)
+                changedConstants: constants.copied, inPlace: Set(constants.inPlace.map(\.post)))
         }
         let functions = functions(changes, comparison, shipment)
         findings += try RedirectReview.findings(preObject, functions: functions, path: path, tables: tables)
         return UnitDifference(
             path: path, module: module, preObject: preObject, preObjectBytes: preBytes,
             functions: functions, findings: findings, shipment: shipment,
-            preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre))
+            preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
+            constants: constants.inPlace, hooks: hooks)
     }
 
     /// A task may be inside any part of an old function, also one that post has no longer.

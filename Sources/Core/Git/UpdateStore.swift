@@ -148,16 +148,23 @@ extension UpdateStore {
     }
 
     static func peopleLine(_ manifest: Manifest, id: String) -> String {
-        var names: [String] = []
-        for replacement in manifest.replacements
-        where replacement.partOf == nil && !names.contains(replacement.symbol) {
-            names.append(replacement.symbol)
-        }
-        let shown = names.prefix(8).joined(separator: ", ") + (names.count > 8 ? ", ..." : "")
-        let count = names.count == 1 ? "1 function" : "\(names.count) functions"
+        let pieces = [
+            counted("function", manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)),
+            counted("constant", manifest.constants.map(\.symbol)),
+            counted("hook", manifest.hooks.map(\.symbol)),
+        ]
         return oneLine(
-            "\(manifest.kernel.release) (\(manifest.kernel.arch)): update \(id.prefix(12)), \(count)"
-                + (shown.isEmpty ? "" : ": \(shown)"))
+            "\(manifest.kernel.release) (\(manifest.kernel.arch)): update \(id.prefix(12))"
+                + pieces.compactMap { $0 }.map { ", " + $0 }.joined())
+    }
+
+    /// `2 functions: f, g`; nil for none.
+    private static func counted(_ what: String, _ all: [String]) -> String? {
+        var names: [String] = []
+        for name in all where !names.contains(name) { names.append(name) }
+        if names.isEmpty { return nil }
+        let shown = names.prefix(8).joined(separator: ", ") + (names.count > 8 ? ", ..." : "")
+        return "\(names.count) \(what)\(names.count == 1 ? "" : "s"): \(shown)"
     }
 
     static func programLine(_ manifest: Manifest, id: String, ref: String) -> String {
@@ -179,6 +186,19 @@ extension UpdateStore {
 }
 
 extension UpdateStore {
+    /// The manifest of a stored update; nil for one of an older format, which nothing new can be compared with.
+    func readableManifest(_ stored: StoredUpdate) async throws -> Manifest? {
+        let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit)) ?? []
+        let head = "ksplice-update "
+        let version = String(decoding: bytes.prefix { $0 != 10 }, as: UTF8.self)
+        if version.hasPrefix(head), let number = Int(version.dropFirst(head.count)),
+            number < Manifest.formatVersion
+        {
+            return nil
+        }
+        return try await manifest(stored)
+    }
+
     /// Reads the manifest of a stored update alone, verified against the ref's name.
     public func manifest(_ stored: StoredUpdate) async throws -> Manifest {
         guard let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit))

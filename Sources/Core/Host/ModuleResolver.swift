@@ -10,6 +10,12 @@ public struct ModuleResolver {
     /// The module as edited so far.
     public var bytes: [UInt8] { editor.bytes }
 
+    /// What ksplice.ko offers to update modules: resolved by the loader, without being exported.
+    static let coreFunctions: Set<String> = [
+        "ksplice_register", "ksplice_unregister", "ksplice_shadow_get", "ksplice_shadow_attach",
+        "ksplice_shadow_get_or_attach", "ksplice_shadow_detach", "ksplice_shadow_detach_all",
+    ]
+
     /// Where modules live on x86-64: a module's sections may stand anywhere from the first address to below the last.
     public static let moduleSpace: Range<UInt64> = 0xffff_ffff_c000_0000..<0xffff_ffff_ff00_0000
 
@@ -216,19 +222,26 @@ extension ModuleResolver {
         static let flagTraced: UInt32 = 1
         static let partSize = 32
         static let partExpected = 16
-        static let abi: UInt32 = 1
-        static let tableID = 16
-        static let tableSize = 88
+        static let dataSize = 40
+        static let dataExpected = 24
+        static let abi: UInt32 = 2
+        static let tableID = 32
+        static let tableDataCount = 24
+        static let tableSize = 104
     }
 
     /// Fills the update's tables (kernel/update.h): addresses, redirect sites, expected bytes and masks, identity.
     /// The order is that of the tables. Fails where counts or sizes do not agree with what the module holds.
-    public mutating func fillTables(functions: [ExpectedCode], parts: [ExpectedCode], id: String) throws {
+    public mutating func fillTables(
+        functions: [ExpectedCode], parts: [ExpectedCode], data: [MatchedConstant] = [], id: String
+    ) throws {
         let table = try editor.section(".ksplice.table")
         var head = editor.contents(table)
         guard head.count == Layout.tableSize, head.load(UInt32.self, at: 0) == Layout.abi,
             head.load(UInt32.self, at: 4).map({ Int($0) }) == functions.count,
-            head.load(UInt32.self, at: 8).map({ Int($0) }) == parts.count, id.utf8.count == 64
+            head.load(UInt32.self, at: 8).map({ Int($0) }) == parts.count,
+            head.load(UInt32.self, at: Layout.tableDataCount).map({ Int($0) }) == data.count,
+            id.utf8.count == 64
         else { throw editor.malformed("its tables are not those that were expected") }
         head.replaceSubrange(Layout.tableID..<Layout.tableID + 64, with: Array(id.utf8))
         editor.replaceContents(table, with: head)
@@ -243,6 +256,7 @@ extension ModuleResolver {
             try fill(
                 ".ksplice.parts", parts, entry: Layout.partSize, field: Layout.partExpected, &code, expected)
         }
+        if !data.isEmpty { try fill(data, &code, expected) }
         editor.replaceContents(expected, with: code)
     }
 
@@ -254,8 +268,7 @@ extension ModuleResolver {
         guard content.count == list.count * entry else {
             throw editor.malformed("\(name) does not hold \(list.count) entries")
         }
-        let relocations = try editor.relocations().filter { $0.section == section }.map(\.relocation)
-        let symbols = try editor.symbols()
+        let room = try room(section, expected)
         for (index, item) in list.enumerated() {
             let start = index * entry
             guard let size = content.load(UInt64.self, at: start + 8), item.bytes.count <= size,
@@ -263,16 +276,7 @@ extension ModuleResolver {
             else {
                 throw editor.malformed("\(name) entry \(index): the code in memory is larger than expected")
             }
-            guard let pointer = relocations.first(where: { $0.offset == start + field }),
-                symbols.indices.contains(pointer.symbol), symbols[pointer.symbol].section == expected
-            else { throw editor.malformed("\(name) entry \(index) does not point into .ksplice.expected") }
-            let offset = Int(
-                truncatingIfNeeded: Int64(bitPattern: symbols[pointer.symbol].value) &+ pointer.addend)
-            let both = item.bytes + item.mask
-            guard offset >= 0, offset <= code.count - both.count else {
-                throw editor.malformed("\(name) entry \(index): no room in .ksplice.expected")
-            }
-            code.replaceSubrange(offset..<offset + both.count, with: both)
+            try write(item.bytes + item.mask, to: room[start + field], name, &code)
             content.store(item.address, at: start)
             // The code in memory may be shorter than that of the pre object (short jumps).
             content.store(UInt64(item.bytes.count), at: start + 8)
@@ -284,5 +288,44 @@ extension ModuleResolver {
             }
         }
         editor.replaceContents(section, with: content)
+    }
+
+    private mutating func fill(_ list: [MatchedConstant], _ code: inout [UInt8], _ expected: Int) throws {
+        let section = try editor.section(".ksplice.data")
+        var content = editor.contents(section)
+        guard content.count == list.count * Layout.dataSize else {
+            throw editor.malformed(".ksplice.data does not hold \(list.count) entries")
+        }
+        let room = try room(section, expected)
+        for (index, item) in list.enumerated() {
+            let start = index * Layout.dataSize
+            guard content.load(UInt64.self, at: start + 8) == UInt64(item.bytes.count) else {
+                throw editor.malformed(".ksplice.data entry \(index) is of another size than '\(item.name)'")
+            }
+            try write(item.bytes, to: room[start + Layout.dataExpected], item.name, &code)
+            content.store(item.address, at: start)
+        }
+        editor.replaceContents(section, with: content)
+    }
+
+    /// Where the fields of a table point in `.ksplice.expected`, by their offsets.
+    private func room(_ section: Int, _ expected: Int) throws -> [Int: Int] {
+        let symbols = try editor.symbols()
+        var places: [Int: Int] = [:]
+        for (owner, pointer) in try editor.relocations()
+        where owner == section && symbols.indices.contains(pointer.symbol)
+            && symbols[pointer.symbol].section == expected
+        {
+            places[pointer.offset] = Int(
+                truncatingIfNeeded: Int64(bitPattern: symbols[pointer.symbol].value) &+ pointer.addend)
+        }
+        return places
+    }
+
+    private func write(_ bytes: [UInt8], to place: Int?, _ name: String, _ code: inout [UInt8]) throws {
+        guard let place, place >= 0, place <= code.count - bytes.count else {
+            throw editor.malformed("'\(name)' has no room in .ksplice.expected")
+        }
+        code.replaceSubrange(place..<place + bytes.count, with: bytes)
     }
 }

@@ -9,9 +9,10 @@ import Glibc
 
 /// Compares the pre objects of translation units with a kernel's memory.
 public struct Matcher {
-    private let units: [MatchUnit]
+    let units: [MatchUnit]
     private let symbols: KernelSymbols
-    private let state: MatchState
+    let state: MatchState
+    private(set) var codes: [UnitCode] = []
     private var tasks: [MatchTask] = []
 
     /// - Parameters:
@@ -36,7 +37,8 @@ public struct Matcher {
         for (index, unit) in units.enumerated() {
             do {
                 let sites = try PatchSites(of: unit.object, tables: tables)
-                add(UnitCode(index: index, unit: unit, sites: sites, space: space))
+                codes.append(UnitCode(index: index, unit: unit, sites: sites, space: space))
+                add(codes[index])
             } catch let failure as Failure {
                 throw Failure("the pre object of \(unit.path): \(failure.message)", hints: failure.hints)
             }

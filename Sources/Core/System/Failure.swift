@@ -20,6 +20,8 @@ public enum ExitStatus: Int32, Sendable {
     case busy = 7
     /// The change does not change any code that the kernel runs.
     case noChange = 8
+    /// Code of the update's author said that this machine is not to be changed now.
+    case hookRefused = 9
     case fatal = 128
     case usage = 129
 }

@@ -4,7 +4,7 @@
 
 /// What an update is for, what it holds, and what applying it needs.
 public struct Manifest: Sendable, Equatable {
-    public static let formatVersion = 1
+    public static let formatVersion = 2
 
     /// What made the update: the program's version and a digest of the sources of ksplice.ko. Another one may make
     /// another update of the same change.
@@ -29,6 +29,12 @@ public struct Manifest: Sendable, Equatable {
     public var replacements: [Replacement]
     /// Position in this array is the number in the update module's symbol name `ksplice.N`.
     public var references: [Reference]
+    /// Constants whose content is replaced where they stand, in the order of the module's table.
+    public var constants: [Constant]
+    /// Code that runs when the update is applied or undone, in the order of the module's table.
+    public var hooks: [Hook]
+    /// Ids of shadow variables that the update uses.
+    public var shadows: [Shadow]
     /// Modules (by name) that must stay loaded while the update is applied.
     public var modules: [String]
     /// Everything else in the update, sorted by path.
@@ -86,6 +92,48 @@ public struct Manifest: Sendable, Equatable {
         }
     }
 
+    public struct Constant: Sendable, Equatable {
+        /// Index into `units`.
+        public var unit: Int
+        public var symbol: String
+        /// Index into the symbols of the unit's stored pre object.
+        public var preSymbol: Int
+        /// In bytes.
+        public var size: Int
+
+        public init(unit: Int, symbol: String, preSymbol: Int, size: Int) {
+            self.unit = unit
+            self.symbol = symbol
+            self.preSymbol = preSymbol
+            self.size = size
+        }
+    }
+
+    public struct Hook: Sendable, Equatable {
+        /// Index into `units`.
+        public var unit: Int
+        public var kind: HookKind
+        /// The function's name.
+        public var symbol: String
+
+        public init(unit: Int, kind: HookKind, symbol: String) {
+            self.unit = unit
+            self.kind = kind
+            self.symbol = symbol
+        }
+    }
+
+    public struct Shadow: Sendable, Equatable {
+        /// Index into `units`.
+        public var unit: Int
+        public var id: UInt64
+
+        public init(unit: Int, id: UInt64) {
+            self.unit = unit
+            self.id = id
+        }
+    }
+
     public struct File: Sendable, Equatable {
         public var path: String
         public var size: Int
@@ -113,6 +161,9 @@ public struct Manifest: Sendable, Equatable {
         units = []
         replacements = []
         references = []
+        constants = []
+        hooks = []
+        shadows = []
         modules = []
         files = []
     }
@@ -147,6 +198,9 @@ extension Manifest {
                 r.partOf.map { "\($0)" } ?? "")
         }
         for r in references { line("reference", r.name, "\(r.unit)", r.preSymbol.map { "\($0)" } ?? "") }
+        for c in constants { line("constant", "\(c.unit)", c.symbol, "\(c.preSymbol)", "\(c.size)") }
+        for hook in hooks { line("hook", "\(hook.unit)", hook.kind.rawValue, hook.symbol) }
+        for shadow in shadows { line("shadow", "\(shadow.unit)", hex(shadow.id)) }
         for module in modules { line("module", module) }
         for file in files { line("file", file.digest, "\(file.size)", file.path) }
         return out
@@ -199,11 +253,12 @@ private struct ManifestParser {
         if !sawVersion {
             guard fields.count == 2, fields[0] == "ksplice-update" else { throw Failure("not a manifest") }
             guard fields[1] == "\(Manifest.formatVersion)" else {
-                throw Failure("format \(fields[1]) is not known", hint: "a newer git-ksplice may read it")
+                throw unknownFormat(fields[1])
             }
             sawVersion = true
             return
         }
+        if try readCustom(fields, need, number) { return }
         switch fields[0] {
         case "builder":
             try need(1)
@@ -271,12 +326,50 @@ private struct ManifestParser {
         }
     }
 
+    private func unknownFormat(_ version: String) -> Failure {
+        if let number = Int(version), number < Manifest.formatVersion {
+            return Failure(
+                "format \(version) is that of an older git-ksplice",
+                hint: "make the update again from its commit: git ksplice create")
+        }
+        return Failure("format \(version) is not known", hint: "a newer git-ksplice may read it")
+    }
+
+    /// The records of what authors add to a change. Returns whether it was one.
+    private mutating func readCustom(
+        _ fields: [String], _ need: (Int) throws -> Void, _ number: (Int) throws -> Int
+    ) throws -> Bool {
+        switch fields[0] {
+        case "constant":
+            try need(4)
+            manifest.constants.append(
+                try .init(unit: number(1), symbol: fields[2], preSymbol: number(3), size: number(4)))
+        case "hook":
+            try need(3)
+            guard let kind = HookKind(rawValue: fields[2]) else {
+                throw Failure("'\(fields[2])' is no kind of hook")
+            }
+            manifest.hooks.append(try .init(unit: number(1), kind: kind, symbol: fields[3]))
+        case "shadow":
+            try need(2)
+            guard fields[2].hasPrefix("0x"), let id = UInt64(fields[2].dropFirst(2), radix: 16) else {
+                throw Failure("'\(fields[2])' is no hexadecimal number")
+            }
+            manifest.shadows.append(try .init(unit: number(1), id: id))
+        default: return false
+        }
+        return true
+    }
+
     func finish() throws -> Manifest {
         let units = manifest.units.indices
+        let custom =
+            manifest.constants.map(\.unit) + manifest.hooks.map(\.unit) + manifest.shadows.map(\.unit)
         guard sawVersion,
             manifest.replacements.allSatisfy({ r in
                 units.contains(r.unit) && r.partOf.map { manifest.replacements.indices.contains($0) } ?? true
-            }), manifest.references.allSatisfy({ units.contains($0.unit) })
+            }), manifest.references.allSatisfy({ units.contains($0.unit) }),
+            custom.allSatisfy({ units.contains($0) })
         else {
             throw Failure(
                 "malformed manifest: a record refers to one that does not exist", status: .verificationRefused

@@ -45,6 +45,27 @@ extension Update {
                     })
             ),
             (
+                "constants",
+                .array(
+                    manifest.constants.map {
+                        .object([
+                            ("name", .string($0.symbol)), ("unit", .number($0.unit)),
+                            ("size", .number($0.size)),
+                        ])
+                    })
+            ),
+            (
+                "hooks",
+                .array(
+                    manifest.hooks.map {
+                        .object([
+                            ("kind", .string($0.kind.rawValue)), ("name", .string($0.symbol)),
+                            ("unit", .number($0.unit)),
+                        ])
+                    })
+            ),
+            ("shadow_ids", .strings(manifest.shadows.map { hex($0.id) })),
+            (
                 "files",
                 .array(
                     manifest.files.map {

@@ -17,6 +17,10 @@ public struct Readiness: Sendable {
 public struct ApplyReport: Sendable {
     public let id: String
     public let functions: [String]
+    /// Names of constants whose content was replaced in place.
+    public let constants: [String]
+    /// How many hooks the update has.
+    public let hooks: Int
     public let statistics: MatchResult.Statistics
     /// How long the machine stood still, in nanoseconds.
     public let pause: Int
@@ -78,7 +82,7 @@ public struct Applier: Sendable {
         try await loadCore(update, prepared)
         let module = try prepared.module(update)
         let name = Self.moduleName(update.id)
-        // ksplice.ko came after the symbols were read; its two functions are looked up now.
+        // ksplice.ko came after the symbols were read; its functions are looked up now.
         let resolved = try await resolve(module, prepared)
         try await host.load(module: resolved, name: name, parameters: "")
         let change: (pause: Int, tries: Int)
@@ -109,7 +113,8 @@ public struct Applier: Sendable {
                 ]).text)
         } catch { progress("the update is applied, but the journal cannot be written: \(error)") }
         return ApplyReport(
-            id: update.id, functions: functions, statistics: statistics, pause: pause, tries: tries)
+            id: update.id, functions: functions, constants: update.manifest.constants.map(\.symbol),
+            hooks: update.manifest.hooks.count, statistics: statistics, pause: pause, tries: tries)
     }
 
     /// The module's name: the identity's beginning, as long as the placeholder.
@@ -138,8 +143,12 @@ public struct Applier: Sendable {
             isImage: false)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the running kernel")
+        let constants = try update.manifest.constants.map {
+            try matcher.constant(unit: $0.unit, symbolIndex: $0.preSymbol, size: $0.size)
+        }
         return try PreparedUpdate(
-            update, result: result, symbols: symbols, memory: memory, running: running, loaded: loaded)
+            update, result: result, constants: constants, symbols: symbols, memory: memory, running: running,
+            loaded: loaded)
     }
 
     /// The kernel's own live patching redirects a function at its fentry site, in front of ours: the new code would
@@ -212,7 +221,7 @@ public struct Applier: Sendable {
         let symbols = try await host.symbols()
         var module = module
         try module.resolve(readOnly: prepared.readOnly) { name in
-            guard name == "ksplice_register" || name == "ksplice_unregister" else {
+            guard ModuleResolver.coreFunctions.contains(name) else {
                 return try prepared.address(of: name)
             }
             guard let address = symbols.named(name, in: "ksplice").first?.address else {
@@ -239,6 +248,8 @@ struct PreparedUpdate {
     let checksums: [String: UInt32]
     /// In the order of the manifest's replacements.
     let targets: [Target]
+    /// In the order of the manifest's constants.
+    let constants: [MatchedConstant]
     /// What the kernel has write-protected since it booted.
     let readOnly: Range<UInt64>
     /// The modules that addresses of the update lead into, where they were when it was matched.
@@ -246,11 +257,13 @@ struct PreparedUpdate {
     private let addresses: [UInt64]
 
     init(
-        _ update: Update, result: MatchResult, symbols: KernelSymbols, memory: any KernelMemory,
+        _ update: Update, result: MatchResult, constants: [MatchedConstant], symbols: KernelSymbols,
+        memory: any KernelMemory,
         running: KernelIdentity,
         loaded: [LoadedModule]
     ) throws {
         self.result = result
+        self.constants = constants
         self.symbols = symbols
         self.running = running
         let exports = try readExports(memory: memory, symbols: symbols)
@@ -314,7 +327,8 @@ struct PreparedUpdate {
         var module = try ModuleResolver(update.file(Update.Path.module), name: Update.Path.module)
         try module.fillTables(
             functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
-            parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, id: update.id)
+            parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, data: constants,
+            id: update.id)
         try module.setModules(modules.keys.sorted())
         try module.rename(to: Applier.moduleName(update.id))
         try module.setRelease(running.release)

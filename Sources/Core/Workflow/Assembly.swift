@@ -11,6 +11,9 @@ struct Assembly {
     var units: [Manifest.Unit]
     var replacements: [Manifest.Replacement]
     var references: [Manifest.Reference]
+    var constants: [Manifest.Constant] = []
+    var hooks: [Manifest.Hook] = []
+    var shadows: [Manifest.Shadow] = []
     var modules: [String]
     var isResident: Bool
     /// Symbols that are left to the kernel's module loader.
@@ -27,8 +30,6 @@ struct Assembler {
     /// The objects that every update module contains (`ModuleBuilder.Parts.glue`).
     let glue: [String]
 
-    private static let replacedPrefix = "ksplice.new."
-
     /// - Parameter objtool: the objtool command of each unit.
     func assemble(_ differences: [UnitDifference], objtool: [[String]]) async throws -> Assembly {
         var assembly = Assembly(
@@ -36,6 +37,7 @@ struct Assembler {
             imported: [])
         let newGlobals = Set(differences.flatMap { $0.shipment?.newGlobals ?? [] })
         var names: [String: String] = [:]
+        var custom = CustomCode()
         var objects: [String] = []
         var newSizes: [Int] = []
         for (position, difference) in differences.enumerated() {
@@ -55,12 +57,15 @@ struct Assembler {
             try await builder.runObjtool(path, like: objtool[position])
             var finished = try ObjectFile(path: path)
             newSizes += try nameReplaced(&finished, difference, first: first, assembly.replacements, &names)
+            try custom.take(&finished, difference, unit: assembly.units.count - 1, &names)
             rename(&finished, difference, unit: assembly.units.count - 1, newGlobals, &assembly)
             try Files.write(ELFWriter.write(finished), to: path)
             objects.append(path)
         }
+        custom.record(in: &assembly)
         let tables = workFolder + "/tables.o"
-        try Files.write(ELFWriter.write(tablesObject(assembly, newSizes, names)), to: tables)
+        try Files.write(
+            ELFWriter.write(UpdateTables(assembly, newSizes: newSizes, custom: custom).object), to: tables)
         let linked = try await builder.link(objects + [tables] + glue, to: workFolder + "/update.linked.ko")
         assembly.module = try finish(linked, names)
         return assembly
@@ -94,7 +99,7 @@ struct Assembler {
         var sizes: [Int] = []
         var position = first
         for function in difference.functions where function.partOf == nil && function.preSymbol != nil {
-            let unique = Self.replacedPrefix + "\(position)"
+            let unique = UpdateTables.replacedPrefix + "\(position)"
             guard
                 let symbol = object.symbols.firstIndex(where: {
                     $0.name == function.name && $0.isDefinedInSection && $0.isFunction
@@ -127,6 +132,7 @@ struct Assembler {
                 if takesAddress(object, index) { assembly.isResident = true }
                 continue
             }
+            if ModuleResolver.coreFunctions.contains(name) { continue }
             if !isOwn && isExported(name) {
                 assembly.imported.insert(name)
                 continue
@@ -153,83 +159,6 @@ struct Assembler {
 
     private func usedNames(_ object: ObjectFile, _ used: Set<Int>) -> Set<String> {
         Set(used.map { object.symbols[$0].name })
-    }
-
-    // MARK: - Tables
-
-    /// The sections of `kernel/update.h`, with what is known at create time.
-    private func tablesObject(_ assembly: Assembly, _ newSizes: [Int], _ names: [String: String])
-        -> ObjectFile
-    {
-        var object = ObjectFile(machine: 62, is64Bit: true, type: 1)  // EM_X86_64, ET_REL
-        var strings: [UInt8] = []
-        var functions = Section(name: ".ksplice.functions", type: 1, flags: 3, alignment: 8)
-        var parts = Section(name: ".ksplice.parts", type: 1, flags: 3, alignment: 8)
-        var expected = 0
-        var functionIndex: [Int: Int] = [:]
-        object.symbols.append(Symbol(name: ".ksplice.expected", type: SymbolType.section, section: 3))
-        object.symbols.append(Symbol(name: ".ksplice.names", type: SymbolType.section, section: 4))
-        for (position, replacement) in assembly.replacements.enumerated() {
-            if let owner = replacement.partOf {
-                let base = parts.contents.count
-                parts.contents += words([0, UInt64(replacement.size), 0])
-                parts.contents.append(littleEndian: UInt32(functionIndex[owner]!))
-                parts.contents.append(littleEndian: UInt32(0))
-                parts.relocations.append(
-                    .init(offset: base + 16, type: 1, symbol: 1, addend: Int64(expected)))
-            } else {
-                functionIndex[position] = functions.contents.count / 56
-                let base = functions.contents.count
-                functions.contents += words([
-                    0, UInt64(replacement.size), 0, UInt64(newSizes[position]), 0, 0, 0,
-                ])
-                object.symbols.append(
-                    Symbol(name: Self.replacedPrefix + "\(position)", binding: SymbolBinding.global))
-                functions.relocations += [
-                    .init(offset: base + 16, type: 1, symbol: object.symbols.count - 1, addend: 0),
-                    .init(offset: base + 32, type: 1, symbol: 2, addend: Int64(strings.count)),
-                    .init(offset: base + 40, type: 1, symbol: 1, addend: Int64(expected)),
-                ]
-                strings += Array(replacement.symbol.utf8) + [0]
-            }
-            expected += 2 * replacement.size
-        }
-        functions.size = functions.contents.count
-        if parts.contents.isEmpty { parts.contents = [UInt8](repeating: 0, count: 32) }
-        parts.size = parts.contents.count
-        var table = Section(name: ".ksplice.table", type: 1, flags: 3, alignment: 8)
-        for value in [
-            1, functionIndex.count, assembly.replacements.count - functionIndex.count,
-            assembly.isResident ? 1 : 0,
-        ] {
-            table.contents.append(littleEndian: UInt32(value))
-        }
-        table.contents += [UInt8](repeating: 0, count: 72)
-        table.size = table.contents.count
-        var modules: [UInt8] = []
-        for module in assembly.modules { modules += Array(module.utf8) + [0] }
-        modules.append(0)
-        object.sections += [
-            functions, parts,
-            Section(
-                name: ".ksplice.expected", type: 1, flags: 3,
-                contents: [UInt8](repeating: 0, count: max(1, expected))),
-            Section(name: ".ksplice.names", type: 1, flags: 2, contents: strings), table,
-            Section(name: ".ksplice.modules", type: 1, flags: 2, contents: modules),
-        ]
-        for (name, section) in [("functions", 1), ("parts", 2), ("table", 5), ("modules", 6)] {
-            object.symbols.append(
-                Symbol(
-                    name: "ksplice_" + name, binding: SymbolBinding.global, type: SymbolType.object,
-                    section: section))
-        }
-        return object
-    }
-
-    private func words(_ values: [UInt64]) -> [UInt8] {
-        var bytes: [UInt8] = []
-        for value in values { bytes.append(littleEndian: value) }
-        return bytes
     }
 
     /// Takes debug information and the link's own names out of the module.

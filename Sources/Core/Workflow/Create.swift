@@ -25,6 +25,8 @@ public struct CreateOptions: Sendable {
     public var description: String?
     /// Codes of findings to let through.
     public var force: Set<String> = []
+    /// Names of constants whose content may be replaced where they stand.
+    public var replacedConstants: Set<String> = []
     public var allowsOtherCompiler = false
     /// Most translation units that a changed header may affect.
     public var maximumUnits = 300
@@ -32,6 +34,27 @@ public struct CreateOptions: Sendable {
     public var kernelSources: String
 
     public init(kernelSources: String) { self.kernelSources = kernelSources }
+
+    /// Whether exactly these constants are to be replaced in place.
+    func asksFor(_ constants: [String]) -> Bool {
+        constants.allSatisfy { symbol in
+            replacedConstants.contains { InPlaceConstant.matches(symbol, $0) }
+        } && unknownConstants(constants).isEmpty
+    }
+
+    private func unknownConstants(_ constants: [String]) -> [String] {
+        replacedConstants.sorted().filter { name in
+            !constants.contains { InPlaceConstant.matches($0, name) }
+        }
+    }
+
+    /// Fails where a constant is to be replaced that does not change.
+    func checkConstants(_ constants: [String]) throws {
+        guard let name = unknownConstants(constants).first else { return }
+        throw Failure(
+            "no constant '\(name)' is changed by this commit", status: .notFound,
+            hint: "--replace-constant wants the name of a constant that exists before and after the change")
+    }
 
     /// What the manifest records as the maker of an update.
     func builder() throws -> String {
@@ -94,12 +117,13 @@ public struct Creator: Sendable {
         let store = UpdateStore(repository)
         let builder = try options.builder()
         for stored in try await store.find(kernel: kernel.identity, preTree: preTree, postTree: postTree) {
-            let manifest = try await store.manifest(stored)
+            guard let manifest = try await store.readableManifest(stored) else { continue }
             // A kernel without a build-id is told apart by all that is known of it.
             guard manifest.builder == builder, manifest.kernel == kernel.identity,
                 manifest.commits == change.commits,
                 manifest.description == options.description ?? change.description,
-                Set(manifest.forced).isSubset(of: options.force)
+                Set(manifest.forced).isSubset(of: options.force),
+                options.asksFor(manifest.constants.map(\.symbol))
             else { continue }
             return CreateOutcome(stored: stored, manifest: manifest, findings: [], existed: true, proof: nil)
         }
@@ -145,7 +169,8 @@ struct CreateJob {
         if !affected.headers.isEmpty {
             affected.sources = try await withHeaderUsers(affected, changed)
         }
-        let compiler = Compiler(workspace: workspace, configuration: configuration)
+        let compiler = Compiler(
+            workspace: workspace, configuration: configuration, headers: options.kernelSources)
         let (units, notBuilt) = try await compiler.units(for: affected.sources)
         guard !units.isEmpty else {
             let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
@@ -248,10 +273,12 @@ struct CreateJob {
         let compared = try await inParallel(pairs) { pair in
             try UnitDifference.compare(
                 path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
-                tables: parts.tables)
+                tables: parts.tables, replacing: options.replacedConstants)
         }
-        let findings = Finding.merged(known + compared.flatMap(\.findings))
+        let findings = Finding.merged(
+            known + compared.flatMap(\.findings) + HookReview.findings(compared))
         try refuse(findings)
+        try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard !kept.isEmpty else {
             throw Failure("the change does not change any function's code", status: .noChange)
@@ -298,6 +325,9 @@ struct CreateJob {
         manifest.units = assembly.units
         manifest.replacements = assembly.replacements
         manifest.references = assembly.references
+        manifest.constants = assembly.constants
+        manifest.hooks = assembly.hooks
+        manifest.shadows = assembly.shadows
         manifest.modules = assembly.modules
         return manifest
     }

@@ -43,6 +43,10 @@ struct EarlyProof {
             isImage: true)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the kernel's image")
+        for constant in update.manifest.constants {
+            guard let unit = proven.firstIndex(of: constant.unit) else { continue }
+            _ = try matcher.constant(unit: unit, symbolIndex: constant.preSymbol, size: constant.size)
+        }
         try checkReferences(update.manifest, result, proven)
         var findings: [Finding] = []
         for (position, index) in proven.enumerated() {

@@ -105,6 +105,18 @@ struct UpdateSysfs: Sendable {
                 "cannot \(verb) \(short): tasks are inside the functions\n\(who)", status: .busy,
                 hint: "it works once they have left; stop them, or try again later")
         }
+        if cause == "hook" {
+            let words = try await text("hook").split(separator: " ").map { String($0) }
+            guard words.count == 3, let value = Int32(words[2]) else {
+                throw Failure("'\(folder)/hook' cannot be understood")
+            }
+            let meaning = value < 0 ? " (\(describe(errno: -value)))" : ""
+            return Failure(
+                "cannot \(verb) \(short): the \(words[0]) hook '\(words[1])' refused with \(value)\(meaning)",
+                status: .hookRefused,
+                hint:
+                    "the update's author says so; nothing was changed. git ksplice show --patch has the code")
+        }
         let known = Self.explanations[cause]
         return Failure(
             "cannot \(verb) \(short): \(known?.text ?? "\(cause) (\(describe(errno: code)))")",
