@@ -55,6 +55,7 @@ enum Status {
     static let cannotBePatched: Int32 = 6
     static let busy: Int32 = 7
     static let noChange: Int32 = 8
+    static let hookRefused: Int32 = 9
     static let fatal: Int32 = 128
 }
 

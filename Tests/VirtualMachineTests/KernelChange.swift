@@ -14,7 +14,10 @@ struct KernelChange: Sendable {
     var name: String
     /// Files to take as they are in the newer kernel.
     var fixed: [String] = []
+    /// One a file.
     var edits: [Edit] = []
+    /// Options of create.
+    var options: [String] = []
 
     init(_ name: String, fixed: String...) {
         self.name = name
@@ -24,6 +27,12 @@ struct KernelChange: Sendable {
     init(_ name: String, _ path: String, _ old: String, _ new: String) {
         self.name = name
         edits = [Edit(path: path, old: old, new: new)]
+    }
+
+    init(_ name: String, options: [String] = [], _ edits: Edit...) {
+        self.name = name
+        self.options = options
+        self.edits = edits
     }
 
     /// The name as a part of a ref or a file name.

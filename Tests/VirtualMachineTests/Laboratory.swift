@@ -173,7 +173,10 @@ private actor Updates {
 
     private static func make(_ change: KernelChange, _ laboratory: Laboratory) async throws -> TestUpdate {
         let commit = try await laboratory.commit(change)
-        let created = try await laboratory.run("create", "--kernel", Laboratory.kernel, commit)
+        let created = try await Command(
+            [laboratory.program, "create", "--kernel", Laboratory.kernel] + change.options + [commit],
+            directory: laboratory.repository
+        ).run()
         guard created.succeeded else {
             throw Failure("create of '\(change.name)' ended with \(created.status)\n\(created.errorText)")
         }
