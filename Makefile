@@ -60,6 +60,7 @@ install: release
 	install -m 755 "$$($(RELEASE) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
 	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
 	install -m 644 Documentation/findings/*.md "$(pagesdir)"
+	install -m 644 Documentation/hooks.md "$(sharedir)/git-ksplice"
 	install -m 644 Documentation/man/*.1 "$(mandir)"
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
 	install -m 644 completions/_git-ksplice "$(zshdir)/_git-ksplice"

@@ -23,7 +23,7 @@ struct Status: AsyncParsableCommand {
         if updates.isEmpty { print("no update is loaded") }
         for update in updates {
             print("\(update.id.prefix(12))  \(update.state)  \(update.description)")
-            print("    \(update.functions.joined(separator: ", "))")
+            if !update.functions.isEmpty { print("    \(update.functions.joined(separator: ", "))") }
         }
     }
 }

@@ -96,6 +96,20 @@ import Testing
         #expect(fixture.difference.hooks == [.apply])
     }
 
+    @Test func idsCountInAFileOfTheirOwn() async throws {
+        let ids = try await fixture("ksplice_shadow_id(7, NULL);").difference
+        #expect(!ids.isEmpty && !ids.changesKernel)
+        let user = try await fixture(
+            "void *f(void) { return ksplice_shadow_get_or_attach(\"o\", 7, 4, NULL, 0); }",
+            pre: "void *g(void) { return 0; }"
+        ).difference
+        #expect(HookReview.findings([user]).map(\.code) == ["shadow-undeclared"])
+        #expect(HookReview.findings([user, ids]) == [])
+        // Reading needs no declaration.
+        let reader = try await fixture("void *h(void) { return ksplice_shadow_get(\"o\", 7); }").difference
+        #expect(HookReview.findings([reader]) == [])
+    }
+
     @Test(
         "hooks that leave something behind",
         arguments: [

@@ -14,6 +14,6 @@ extension Finding {
         // Redirects.
         "entry-code", "no-room", "readonly-jump-key",
         // Code of the patch's author.
-        "hook-unpaired",
+        "hook-unpaired", "shadow-undeclared",
     ]
 }

@@ -29,6 +29,10 @@ public enum HookKind: String, Sendable, CaseIterable {
         self = kind
     }
 
+    static func declaresIDs(_ object: ObjectSpans) -> Bool {
+        object.hookSpans.contains { object.object.sections[object.spans[$0].section].name == idSection }
+    }
+
     /// The kinds of hooks that an object declares.
     static func all(in object: ObjectSpans) throws -> Set<HookKind> {
         Set(
@@ -55,6 +59,28 @@ enum HookReview {
     ]
 
     static func findings(_ units: [UnitDifference]) -> [Finding] {
+        unpaired(units) + undeclared(units)
+    }
+
+    /// Attaching fails, at run time and without a word, under an id that nobody declares.
+    private static func undeclared(_ units: [UnitDifference]) -> [Finding] {
+        let attaching: Set = ["ksplice_shadow_attach", "ksplice_shadow_get_or_attach"]
+        guard !units.contains(where: \.declaresIDs),
+            let unit = units.first(where: { unit in
+                unit.shipment.map { !attaching.isDisjoint(with: $0.references.keys) } ?? false
+            })
+        else { return [] }
+        return [
+            Finding(
+                "shadow-undeclared", .warning, file: unit.path, symbol: "ksplice_shadow_id",
+                "new code attaches shadow variables, and the change declares no id",
+                advice:
+                    "nothing can be attached unless another applied update declares the id; add ksplice_shadow_id"
+            )
+        ]
+    }
+
+    private static func unpaired(_ units: [UnitDifference]) -> [Finding] {
         let kinds = units.reduce(into: Set<HookKind>()) { $0.formUnion($1.hooks) }
         return rules.compactMap { rule in
             guard kinds.contains(rule.kind), kinds.isDisjoint(with: rule.partners),

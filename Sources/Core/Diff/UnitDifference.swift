@@ -20,6 +20,8 @@ public struct UnitDifference: Sendable {
     let constants: [InPlaceConstant]
     /// The kinds of the hooks that the unit declares.
     let hooks: Set<HookKind>
+    /// Whether the unit declares ids of shadow variables.
+    let declaresIDs: Bool
 
     struct OldPart: Sendable {
         var family: String
@@ -42,7 +44,11 @@ public struct UnitDifference: Sendable {
         public var partOf: String?
     }
 
-    public var isEmpty: Bool { functions.isEmpty && constants.isEmpty && hooks.isEmpty }
+    /// Whether an update has nothing to take from the unit.
+    public var isEmpty: Bool { !changesKernel && !declaresIDs }
+
+    /// Whether anything happens when the update is applied; ids alone do nothing.
+    var changesKernel: Bool { !functions.isEmpty || !constants.isEmpty || !hooks.isEmpty }
 
     /// Compares two compiled objects of a unit. `prePath` and `postPath` are files with debug information.
     public static func compare(
@@ -72,7 +78,7 @@ public struct UnitDifference: Sendable {
         }
         var shipment: Shipment?
         let hooks = try HookKind.all(in: post)
-        if !changes.isEmpty || !constants.inPlace.isEmpty || !hooks.isEmpty {
+        if !changes.isEmpty || !constants.inPlace.isEmpty || !post.hookSpans.isEmpty {
             shipment = try Shipper.ship(
                 post: post, correlation: comparison.correlation, changes: changes,
                 changedConstants: constants.copied, inPlace: Set(constants.inPlace.map(\.post)))
@@ -83,7 +89,7 @@ public struct UnitDifference: Sendable {
             path: path, module: module, preObject: preObject, preObjectBytes: preBytes,
             functions: functions, findings: findings, shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
-            constants: constants.inPlace, hooks: hooks)
+            constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post))
     }
 
     /// A task may be inside any part of an old function, also one that post has no longer.

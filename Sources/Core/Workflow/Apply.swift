@@ -108,7 +108,9 @@ public struct Applier: Sendable {
                     ("v", .number(1)), ("event", .string("apply")), ("update", .string(update.id)),
                     ("description", .string(update.manifest.description)),
                     ("commits", .strings(update.manifest.commits)),
-                    ("functions", .strings(functions)), ("pause_ns", .number(pause)),
+                    ("functions", .strings(functions)),
+                    ("constants", .strings(update.manifest.constants.map(\.symbol))),
+                    ("pause_ns", .number(pause)),
                     ("tries", .number(tries)),
                 ]).text)
         } catch { progress("the update is applied, but the journal cannot be written: \(error)") }

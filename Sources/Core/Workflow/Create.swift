@@ -280,7 +280,7 @@ struct CreateJob {
         try refuse(findings)
         try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
         let kept = compared.indices.filter { !compared[$0].isEmpty }
-        guard !kept.isEmpty else {
+        guard kept.contains(where: { compared[$0].changesKernel }) else {
             throw Failure("the change does not change any function's code", status: .noChange)
         }
         let differences = kept.map { compared[$0] }
