@@ -176,4 +176,93 @@ extension KernelChange {
                 	.show	= show_less,
 
                 """))
+
+    /// The same table once more, otherwise.
+    static let nameTableAgain = KernelChange(
+        "vmstat: yet another name", options: ["--replace-constant", "vmstat_text"],
+        Edit(path: "mm/vmstat.c", old: "\t\"nr_free_pages\",", new: "\t\"nr_free_frames\","))
+
+    /// Operations of a module, to which devices point that exist already.
+    static let deviceOperations = KernelChange(
+        "dummy: the carrier stays as it is", options: ["--replace-constant", "dummy_netdev_ops"],
+        Edit(
+            path: "drivers/net/dummy.c", old: "\t.ndo_change_carrier\t= dummy_change_carrier,\n", new: ""))
+
+    /// Hooks around a function that tasks sleep in.
+    static let busyHooks = KernelChange(
+        "signal: pause returns at once, with hooks",
+        Edit(
+            path: "kernel/signal.c", old: "SYSCALL_DEFINE0(pause)\n{\n",
+            new: talkingHooks("a")
+                + "SYSCALL_DEFINE0(pause)\n{\n\tif (current->pid > 1)\n\t\treturn -EDOM;\n"))
+
+    /// Every call of the interface of shadow variables; the results go to the log, a letter each.
+    static let shadowCalls = KernelChange(
+        "sys: try shadow variables",
+        Edit(
+            path: "kernel/sys.c", old: "EXPORT_SYMBOL(overflowuid);\n",
+            new: """
+                EXPORT_SYMBOL(overflowuid);
+
+                #include "ksplice.h"
+                #define SHADOW_TRIAL 0x747279
+
+                static int trial_objects[4], trial_seen;
+
+                static void trial_release(const void *object, void *variable)
+                {
+                	pr_info("shadow release %ld %d\\n", (long)((const int *)object - trial_objects), *(int *)variable);
+                }
+                ksplice_shadow_id(SHADOW_TRIAL, trial_release);
+
+                static int trial_attach(void)
+                {
+                	int *first, value = 41;
+
+                	first = ksplice_shadow_attach(&trial_objects[0], SHADOW_TRIAL, sizeof(value), &value, GFP_KERNEL);
+                	if (!first || *first != 41)
+                		return 1;
+                	if (ksplice_shadow_attach(&trial_objects[0], SHADOW_TRIAL, sizeof(value), NULL, GFP_KERNEL))
+                		return 2;
+                	if (ksplice_shadow_get_or_attach(&trial_objects[0], SHADOW_TRIAL, 4, NULL, GFP_KERNEL) != first)
+                		return 3;
+                	if (ksplice_shadow_get(&trial_objects[0], SHADOW_TRIAL + 1) ||
+                	    ksplice_shadow_get(&trial_objects[1], SHADOW_TRIAL))
+                		return 4;
+                	if (ksplice_shadow_attach(&trial_objects[0], SHADOW_TRIAL + 1, 4, NULL, GFP_KERNEL) ||
+                	    ksplice_shadow_get_or_attach(&trial_objects[0], SHADOW_TRIAL + 1, 4, NULL, GFP_KERNEL))
+                		return 5;
+                	if (ksplice_shadow_attach(&trial_objects[1], SHADOW_TRIAL, ~0UL - 8, NULL, GFP_KERNEL | __GFP_NOWARN))
+                		return 6;
+                	return 0;
+                }
+                ksplice_pre_apply(trial_attach);
+
+                static int trial_get(void)
+                {
+                	int *first = ksplice_shadow_get(&trial_objects[0], SHADOW_TRIAL);
+
+                	trial_seen = first ? (*first)++ : 0;
+                	return first ? 0 : -ENOENT;
+                }
+                ksplice_check_apply(trial_get);
+
+                static void trial_detach(void)
+                {
+                	int *second, *third, value = 7;
+
+                	second = ksplice_shadow_get_or_attach(&trial_objects[1], SHADOW_TRIAL, 4, NULL, GFP_KERNEL);
+                	third = ksplice_shadow_get_or_attach(&trial_objects[2], SHADOW_TRIAL, 4, &value, GFP_ATOMIC);
+                	pr_info("shadow values %d %d %d\\n", trial_seen, second ? *second : -1, third ? *third : -1);
+                	ksplice_shadow_detach(&trial_objects[2], SHADOW_TRIAL);
+                	ksplice_shadow_detach(&trial_objects[2], SHADOW_TRIAL);
+                	pr_info("shadow detached %d\\n", !ksplice_shadow_get(&trial_objects[2], SHADOW_TRIAL));
+                	ksplice_shadow_detach_all(SHADOW_TRIAL);
+                	pr_info("shadow empty %d\\n", !ksplice_shadow_get(&trial_objects[0], SHADOW_TRIAL));
+                	value = 99;
+                	ksplice_shadow_attach(&trial_objects[3], SHADOW_TRIAL, 4, &value, GFP_KERNEL);
+                }
+                ksplice_post_apply(trial_detach);
+
+                """))
 }
