@@ -7,7 +7,10 @@ import Testing
 
 @Suite struct LineMarkerTests {
     private func marked(_ post: String, _ hunks: [Hunk]) -> String {
+        // Without the pragmas that go before the directives.
         String(decoding: addLineMarkers(Array(post.utf8), hunks: hunks), as: UTF8.self)
+            .split(separator: "\n", omittingEmptySubsequences: false).filter { !$0.hasPrefix("#pragma") }
+            .joined(separator: "\n")
     }
 
     @Test func insertionAtTheTop() {
@@ -53,5 +56,41 @@ import Testing
             let parts = line.dropFirst(5).dropLast(1).split(separator: " ")
             #expect(parts.first == parts.last)
         }
+    }
+
+    @Test("what the compiler reads has true lines, and the code the old ones")
+    func trueLines() async throws {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch {} }
+        let header = "int h1;\nint h2;\n#if 0\nint h3;\n#endif\nint h4 = __LINE__;\n"
+        let changes = [Hunk(preStart: 2, preCount: 0, postStart: 2, postCount: 1)]
+        try Files.write(addLineMarkers(Array(header.utf8), hunks: changes), to: folder + "/u.h")
+        let text =
+            "int a;\nint new;\n#include \"u.h\"\nint b = __LINE__;\n\n\n\n\n\n\n\n\n\n\nint c = __LINE__;\n"
+        let hunks = [
+            Hunk(preStart: 2, preCount: 0, postStart: 2, postCount: 1),
+            Hunk(preStart: 9, preCount: 2, postStart: 10, postCount: 1),
+        ]
+        try Files.write(addLineMarkers(Array(text.utf8), hunks: hunks), to: folder + "/u.c")
+        let result = try await Command(["gcc", "-E", "u.c"], directory: folder).check()
+        let restored = String(decoding: withTrueLines(Array(result.text.utf8)), as: UTF8.self)
+        #expect(!restored.contains("pragma"))
+        var place = (file: "", line: 0)
+        var found: [String: String] = [:]
+        for line in restored.lines {
+            if line.hasPrefix("# ") {
+                let parts = line.split(separator: " ")
+                place = (String(parts[2]), Int(parts[1])!)
+                continue
+            }
+            if line.hasPrefix("int ") { found[String(line.dropFirst(4))] = "\(place.file):\(place.line)" }
+            place.line += 1
+        }
+        #expect(found["a;"] == "\"u.c\":1" && found["new;"] == "\"u.c\":2")
+        #expect(found["h2;"] == "\"u.h\":2" && found["h4 = 5;"] == "\"u.h\":6")
+        #expect(found["b = 3;"] == "\"u.c\":4")
+        #expect(found["c = 15;"] == "\"u.c\":15")
+        // Text without marks of ours is left alone.
+        #expect(withTrueLines(Array("# 5 \"x\"\nint a;\n".utf8)) == Array("# 5 \"x\"\nint a;\n".utf8))
     }
 }

@@ -86,7 +86,9 @@ public struct Compiler: Sendable {
             let command = unit.command.preprocess(
                 "\(workspace.source)/\(unit.path)", to: file, headers: headers)
             try await run(command, path: unit.path)
-            let text = try Files.read(file)
+            let marked = try Files.read(file)
+            let text = withTrueLines(marked)
+            if text != marked { try Files.write(text, to: file) }
             let arguments = unit.command.compile("-", to: "-").joined(separator: "\0")
             return PreprocessedUnit(
                 unit: unit, file: file, codeDigest: sha256(withoutMarkers(text)),

@@ -4,6 +4,10 @@
 // might_sleep or a dynamic debug statement, and all of them would be replaced for nothing. After each hunk the text
 // gets `#line N`, where N is the line's number in the pre text.
 //
+// People want the true number: in debug information, and in the compiler's own messages. So each directive follows a
+// pragma that holds both, which the preprocessor hands through; `withTrueLines` then moves the preprocessor's own
+// markers, when every `__LINE__` has become a number already, and takes the pragmas out.
+//
 // A directive is a line of its own; it must not land in a comment, in a continued line, in a string or inside the
 // parentheses of a macro call (undefined by the C standard there). It then moves down to the next line that is safe,
 // with the number of that line. Known limit: parentheses that differ between the branches of an #if are counted twice;
@@ -46,7 +50,7 @@ public func addLineMarkers(_ text: [UInt8], hunks: [Hunk]) -> [UInt8] {
         }
         let insideHunk = next < hunks.count && number >= hunks[next].postStart
         if let pending = shift, scanner.isSafe, !insideHunk {
-            out += Array("#line \(number + pending)\n".utf8)
+            out += Array("\(truePragma)\(number) \(number + pending)\n#line \(number + pending)\n".utf8)
             shift = nil
         }
         out += line
@@ -55,6 +59,69 @@ public func addLineMarkers(_ text: [UInt8], hunks: [Hunk]) -> [UInt8] {
     }
     if text.last != newline && !out.isEmpty { out.removeLast() }
     return out
+}
+
+private let truePragma = "#pragma ksplice_line "
+
+/// Preprocessed text in which line markers name the true lines of the text that went through `addLineMarkers`.
+public func withTrueLines(_ text: [UInt8]) -> [UInt8] {
+    let pragma = Array(truePragma.utf8)
+    var out: [UInt8] = []
+    // What to add to the numbers of each file on the way to the present one, innermost last.
+    var shifts = [0]
+    var announced: (marker: Int, shift: Int)?
+    var copied = 0
+    var start = 0
+    while start < text.count {
+        let end = text[start...].firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? text.count
+        defer { start = end }
+        guard text[start] == UInt8(ascii: "#") else { continue }
+        if text[start..<end].starts(with: pragma) {
+            let numbers = text[start + pragma.count..<end - 1].split(separator: UInt8(ascii: " ")).compactMap
+            {
+                Int(String(decoding: $0, as: UTF8.self))
+            }
+            guard numbers.count == 2 else { continue }
+            announced = (numbers[1], numbers[0] - numbers[1])
+            out += text[copied..<start]
+            copied = end
+        } else if let marker = LineMarker(text[start..<end]) {
+            if marker.isEntry { shifts.append(0) }
+            if marker.isReturn && shifts.count > 1 { shifts.removeLast() }
+            if let next = announced, next.marker == marker.number {
+                shifts[shifts.count - 1] = next.shift
+                announced = nil
+            }
+            guard let shift = shifts.last, shift != 0 else { continue }
+            out += text[copied..<start]
+            out += Array("# \(marker.number + shift)".utf8) + marker.rest
+            copied = end
+        }
+    }
+    if copied == 0 { return text }
+    return out + text[copied...]
+}
+
+/// `# 12 "file.h" 1`, as the preprocessor writes it: 1 enters a file, 2 comes back to it.
+private struct LineMarker {
+    var number: Int
+    var isEntry: Bool
+    var isReturn: Bool
+    /// Behind the number, with the newline.
+    var rest: ArraySlice<UInt8>
+
+    init?(_ line: ArraySlice<UInt8>) {
+        let digits = line.dropFirst(2).prefix { $0 >= 0x30 && $0 <= 0x39 }
+        guard line.dropFirst().first == UInt8(ascii: " "),
+            let number = Int(String(decoding: digits, as: UTF8.self)),
+            let quote = line.lastIndex(of: UInt8(ascii: "\""))
+        else { return nil }
+        self.number = number
+        rest = line[digits.endIndex...]
+        let flags = line[quote...].dropFirst().split { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\n") }
+        isEntry = flags.contains { $0.elementsEqual([UInt8(ascii: "1")]) }
+        isReturn = flags.contains { $0.elementsEqual([UInt8(ascii: "2")]) }
+    }
 }
 
 /// Follows comments, strings, continued lines and parentheses from line to line.
