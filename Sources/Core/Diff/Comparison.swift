@@ -91,7 +91,7 @@ struct Comparison {
         for (r, s) in zip(left, right) {
             let offset = s.offset - y.range.lowerBound
             guard r.offset - x.range.lowerBound == offset, r.type == s.type,
-                sameTarget(pre.target(of: r, in: x.section), post.target(of: s, in: y.section))
+                sameTarget(r, x.section, s, y.section)
             else { return .reference(offset, describe(post.target(of: s, in: y.section))) }
         }
         if left.count != right.count { return .reference(0, "number of references") }
@@ -113,6 +113,13 @@ struct Comparison {
             }
         }
         return zip(a, b).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+    }
+
+    /// Whether two references lead to the same place; outside of the object only the addend says where in a symbol.
+    private mutating func sameTarget(_ r: Relocation, _ x: Int, _ s: Relocation, _ y: Int) -> Bool {
+        let target = pre.target(of: r, in: x)
+        if case .external = target, r.addend != s.addend { return false }
+        return sameTarget(target, post.target(of: s, in: y))
     }
 
     private mutating func sameTarget(_ a: Target, _ b: Target) -> Bool {
@@ -181,7 +188,7 @@ struct Comparison {
                 pre.roles[m] == .replacementCode
             {
                 if !sameReplacement(x, m, i, y, n, j) { return false }
-            } else if !sameTarget(t, u) {
+            } else if !sameTarget(r, x.section, s, y.section) {
                 return false
             }
         }
@@ -205,7 +212,7 @@ struct Comparison {
         guard left.count == right.count else { return false }
         for (r, s) in zip(left, right) {
             guard r.offset - i == s.offset - j, r.type == s.type,
-                sameTarget(pre.target(of: r, in: m), post.target(of: s, in: n))
+                sameTarget(r, m, s, n)
             else { return false }
         }
         return true
