@@ -13,25 +13,52 @@ struct DiffFixture {
         "__bug_table": 12, "__ex_table": 12,
     ]
 
-    init(_ pre: String, _ post: String, flags: [String] = [], replacing: Set<String> = []) async throws {
+    /// `headers` are files that both include, by name.
+    init(
+        _ pre: String, _ post: String, flags: [String] = [], replacing: Set<String> = [],
+        headers: [String: (pre: String, post: String)] = [:]
+    ) async throws {
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }
-        for (name, text) in [("pre", pre), ("post", post)] {
-            try Files.write(text, to: "\(folder)/\(name).c")
+        var changed = headers
+        changed["u.c"] = (pre, post)
+        for name in ["pre", "post"] {
+            try Files.createDirectory("\(folder)/\(name)")
+            for (file, texts) in changed {
+                try Files.write(name == "pre" ? texts.pre : texts.post, to: "\(folder)/\(name)/\(file)")
+            }
             try await Command(
                 [
                     "gcc", "-O2", "-g", "-fno-pic", "-mcmodel=kernel", "-mno-red-zone",
                     "-fno-asynchronous-unwind-tables",
                     "-fcf-protection=none", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections",
                     "-fno-toplevel-reorder",
-                ] + flags + ["-c", "-o", "\(folder)/\(name).o", "\(folder)/\(name).c"]
+                ] + flags + ["-c", "-o", "\(folder)/\(name).o", "\(folder)/\(name)/u.c"]
             ).check()
         }
         preObject = try ObjectFile(path: folder + "/pre.o")
         postObject = try ObjectFile(path: folder + "/post.o")
         difference = try UnitDifference.compare(
             path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o",
-            tables: Self.tables, replacing: replacing)
+            tables: Self.tables, replacing: replacing,
+            source: SourceChange(changed.mapValues { Self.file($0.pre, $0.post) }))
+    }
+
+    /// All between the first and the last line that differ.
+    private static func file(_ pre: String, _ post: String) -> SourceChange.File {
+        let old = pre.split(separator: "\n", omittingEmptySubsequences: false)
+        let new = post.split(separator: "\n", omittingEmptySubsequences: false)
+        let head = zip(old, new).prefix { $0 == $1 }.count
+        let tail = zip(old.dropFirst(head).reversed(), new.dropFirst(head).reversed()).prefix { $0 == $1 }
+            .count
+        let hunk = Hunk(
+            preStart: head + 1, preCount: old.count - head - tail, postStart: head + 1,
+            postCount: new.count - head - tail)
+        return .init(hunks: pre == post ? [] : [hunk], pre: Array(pre.utf8), post: Array(post.utf8))
+    }
+
+    func record(_ function: String) -> ChangeRecord? {
+        difference.records.first { $0.function == function }
     }
 
     var changed: [String] { difference.functions.map(\.name).sorted() }

@@ -26,8 +26,13 @@ import Testing
     }
 
     @Test func onlyTheObjectModelUsesLibelf() throws {
-        let allowed = ["Object/", "Machine/", "Diff/TypeLayout.swift", "Kernel/ImageOpener.swift"]
-        #expect(try offenders(/\b(?:elf|gelf|dwarf|dwfl)_[a-z_]+\(/, allowed: allowed) == [])
+        let allowed = ["Object/", "Machine/", "Kernel/ImageOpener.swift"]
+        #expect(try offenders(/\b(?:elf|gelf|dwfl)_[a-z_]+\(/, allowed: allowed) == [])
+    }
+
+    @Test func onlyOneFileUsesLibdw() throws {
+        #expect(
+            try offenders(/\b(?:dwarf|Dwarf)_[A-Za-z_]+\(/, allowed: ["Object/DebugReader.swift"]) == [])
     }
 
     @Test func onlyMachineDisassembles() throws {

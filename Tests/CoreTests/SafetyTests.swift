@@ -113,7 +113,8 @@ import Testing
             ).check()
         }
         return try UnitDifference.compare(
-            path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o", tables: [:])
+            path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o", tables: [:],
+            source: SourceChange())
     }
 
     private static let before =

@@ -8,6 +8,14 @@ public struct Finding: Sendable, Equatable {
         case error
         case warning
         case note
+
+        var rank: Int {
+            switch self {
+            case .error: 2
+            case .warning: 1
+            case .note: 0
+            }
+        }
     }
 
     /// Stable and documented: lower-case words joined with `-`.
@@ -23,6 +31,8 @@ public struct Finding: Sendable, Equatable {
     public var message: String
     /// Why it matters and what to do.
     public var advice: String
+    /// The changed functions that it concerns, where it is about something that they share.
+    public var functions: [String] = []
 
     public init(
         _ code: String, _ severity: Severity, file: String, line: Int? = nil, symbol: String = "",
@@ -38,7 +48,7 @@ public struct Finding: Sendable, Equatable {
         self.advice = advice
     }
 
-    /// The same findings with a type that many files know from a common header told once, in the first file.
+    /// The same findings with a type that many files know from a common header told once, as the gravest of them.
     static func merged(_ findings: [Finding]) -> [Finding] {
         var result: [Finding] = []
         var others: [Int: Int] = [:]
@@ -47,10 +57,17 @@ public struct Finding: Sendable, Equatable {
                 $0.code == "type-layout" && $0.code == finding.code && $0.symbol == finding.symbol
                     && $0.message == finding.message
             }
-            if let same { others[same, default: 0] += 1 } else { result.append(finding) }
+            guard let same else {
+                result.append(finding)
+                continue
+            }
+            others[same, default: 0] += 1
+            let functions = result[same].functions + finding.functions
+            if finding.severity.rank > result[same].severity.rank { result[same] = finding }
+            result[same].functions = functions
         }
         for (index, count) in others {
-            result[index].message += " (also seen in \(count) other file\(count == 1 ? "" : "s"))"
+            result[index].message += " (seen in \(count + 1) files)"
         }
         return result
     }
@@ -61,7 +78,11 @@ public struct Finding: Sendable, Equatable {
     /// `file:line: error: message [code]`, and the advice on a line of its own.
     public var text: String {
         let place = file + (line.map { ":\($0)" } ?? "")
-        return "\(place): \(severity.rawValue): \(message) [\(code)]\n    \(advice)"
+        let most = 10
+        let more = functions.count > most ? " and \(functions.count - most) more" : ""
+        let users =
+            functions.isEmpty ? "" : "\n    used by \(functions.prefix(most).joined(separator: ", "))\(more)"
+        return "\(place): \(severity.rawValue): \(message) [\(code)]\(users)\n    \(advice)"
     }
 }
 
@@ -72,7 +93,7 @@ extension Finding {
             ("code", .string(code)), ("severity", .string(severity.rawValue)), ("file", .string(file)),
             ("line", line.map { .number($0) } ?? .null), ("symbol", .string(symbol)),
             ("message", .string(message)),
-            ("advice", .string(advice)),
+            ("advice", .string(advice)), ("functions", .strings(functions)),
         ])
     }
 }

@@ -179,7 +179,7 @@ final class ObjectSpans {
 
     /// For a PC-relative field inside an instruction: the distance from the field to the instruction's end, which the
     /// addend has subtracted. 0 for all other fields.
-    private func correction(_ relocation: Relocation, _ section: Int) -> Int {
+    func correction(_ relocation: Relocation, _ section: Int) -> Int {
         guard object.sections[section].isExecutable,
             relocation.type == 2 || relocation.type == 4  // R_X86_64_PC32, R_X86_64_PLT32
         else { return 0 }

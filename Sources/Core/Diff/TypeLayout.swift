@@ -1,19 +1,23 @@
-// Layouts of the types that a unit knows, from its debug information (DWARF, read with libdw). Objects that exist when
-// an update is applied have the old layout; code compiled for another one corrupts memory, and nothing in the code's
-// bytes says so. So types are compared themselves.
-
-import CShims
-import Glibc
+// Layouts of the types that a unit knows. Objects that exist when an update is applied have the old layout; code
+// compiled for another one corrupts memory, and nothing in the code's bytes says so. So types are compared themselves.
+//
+// Members of nameless structs and unions count as members of the type around them, so that a layout is a flat list of
+// places: `a`, `in.x`, `list[].y`.
 
 /// A struct, union or enum.
-struct TypeLayout: Equatable {
-    struct Member: Equatable {
+struct TypeLayout: Equatable, Sendable {
+    struct Member: Equatable, Sendable {
         var name: String
         /// Bits from the start of the type; for an enum the value.
         var position: Int64
         /// Bits; 0 where the type has no size (a flexible array).
         var size: Int64
+        /// Text that is equal where the values mean the same to code.
         var type: String
+        /// The key of the type that stands here as a whole.
+        var contained: String?
+        /// Parameters and result, where it points to a function.
+        var signature = ""
     }
 
     /// In bytes.
@@ -22,239 +26,143 @@ struct TypeLayout: Equatable {
     var members: [Member]
 }
 
-enum TypeLayouts {
-    /// All complete named types of an object file, by `struct NAME`, `union NAME`, `enum NAME` or a typedef's name.
-    static func read(path: String) throws -> [String: TypeLayout] {
-        var callbacks = Dwfl_Callbacks(
-            find_elf: dwfl_build_id_find_elf, find_debuginfo: dwfl_standard_find_debuginfo,
-            section_address: dwfl_offline_section_address, debuginfo_path: nil)
-        return try withUnsafePointer(to: &callbacks) { callbacks in
-            guard let session = dwfl_begin(callbacks) else { throw failure(path) }
-            defer { dwfl_end(session) }
-            guard let module = dwfl_report_offline(session, path, path, -1),
-                dwfl_report_end(session, nil, nil) == 0
-            else { throw failure(path) }
-            var bias: Dwarf_Addr = 0
-            guard dwfl_module_getdwarf(module, &bias) != nil else { throw failure(path) }
-            var layouts: [String: TypeLayout] = [:]
-            var unit: UnsafeMutablePointer<Dwarf_Die>?
-            while let next = dwfl_module_nextcu(module, unit, &bias) {
-                unit = next
-                collect(next.pointee, into: &layouts)
-            }
-            return layouts
+/// The layouts of one object, worked out when they are asked for.
+struct TypeLayouts {
+    let debug: DebugInformation
+    /// Complete types by `struct NAME`, `union NAME`, `enum NAME` or, where they have no name, a typedef's name.
+    private(set) var types: [String: Int] = [:]
+    /// Names that typedefs give to nameless types.
+    private var aliases: [Int: String] = [:]
+    private var texts: [Int: String] = [:]
+
+    init(_ debug: DebugInformation) {
+        self.debug = debug
+        for type in debug.types where type.kind == .alias && type.function == nil {
+            guard let target = type.target, debug.types[target].isAggregate, debug.types[target].name.isEmpty
+            else { continue }
+            if aliases[target].map({ type.name < $0 }) ?? true { aliases[target] = type.name }
+        }
+        // A type in a function's body has no objects outside of the calls of that function.
+        for (index, type) in debug.types.enumerated()
+        where type.isAggregate && !type.isDeclaration && type.function == nil {
+            if let key = key(index), types[key] == nil { types[key] = index }
         }
     }
 
-    private static func failure(_ path: String) -> Failure {
-        Failure(
-            "cannot read the debug information of '\(path.lastPathComponent)': "
-                + (dwfl_errmsg(-1).map { String(cString: $0) } ?? "unknown error"))
-    }
-
-    private static func collect(_ root: Dwarf_Die, into layouts: inout [String: TypeLayout]) {
-        for die in children(root) {
-            guard let key = name(of: die, tag: tag(die)) else { continue }
-            if layouts[key] == nil,
-                let layout = layout(of: tag(die) == DW_TAG_typedef ? typeOf(die) ?? die : die)
-            {
-                layouts[key] = layout
-            }
-        }
-    }
-
-    /// The key of a type; nil for what has no layout of its own (a typedef of a type that has a name).
-    private static func name(of die: Dwarf_Die, tag: Int) -> String? {
-        guard let name = name(die) else { return nil }
-        switch tag {
-        case DW_TAG_structure_type: return "struct " + name
-        case DW_TAG_union_type: return "union " + name
-        case DW_TAG_enumeration_type: return "enum " + name
-        case DW_TAG_typedef:
-            guard let target = typeOf(die), self.name(target) == nil, isAggregate(self.tag(target)) else {
-                return nil
-            }
-            return name
+    /// The key of a type; nil for what has no name.
+    func key(_ index: Int) -> String? {
+        let type = debug.types[index]
+        if type.name.isEmpty { return aliases[index] }
+        switch type.kind {
+        case .structure: return "struct " + type.name
+        case .union: return "union " + type.name
+        case .enumeration: return "enum " + type.name
         default: return nil
         }
     }
 
-    private static func layout(of die: Dwarf_Die) -> TypeLayout? {
-        guard isAggregate(tag(die)), flag(die, DW_AT_declaration) == false else { return nil }
-        var copy = die
-        let isEnum = tag(die) == DW_TAG_enumeration_type
-        var layout = TypeLayout(size: Int64(dwarf_bytesize(&copy)), isEnum: isEnum, members: [])
-        for member in children(die) {
-            if isEnum {
-                layout.members.append(
-                    .init(
-                        name: name(member) ?? "", position: number(member, DW_AT_const_value) ?? 0, size: 0,
-                        type: ""))
-            } else if tag(member) == DW_TAG_member {
-                layout.members.append(self.member(member))
+    /// Where a type is declared; for a nameless one that is its typedef's line, at the end.
+    func place(_ key: String) -> SourceLine? { types[key].flatMap { debug.source(debug.types[$0].place) } }
+
+    /// Where a member of a type is declared.
+    func place(_ key: String, member: String) -> SourceLine? {
+        guard let index = types[key] else { return nil }
+        return debug.source(debug.types[index].members.first { $0.name == member }?.place)
+    }
+
+    mutating func layout(_ key: String) -> TypeLayout? {
+        guard let index = types[key] else { return nil }
+        let type = debug.types[index]
+        var layout = TypeLayout(size: type.size ?? 0, isEnum: type.kind == .enumeration, members: [])
+        if layout.isEnum {
+            layout.members = type.members.map {
+                .init(name: $0.name, position: $0.position, size: 0, type: "")
             }
+        } else {
+            add(index, prefix: "", at: 0, to: &layout, depth: 0)
         }
         return layout
     }
 
-    private static func member(_ die: Dwarf_Die) -> TypeLayout.Member {
-        let type = typeOf(die)
-        let bytes = number(die, DW_AT_data_member_location) ?? 0
-        let position = number(die, DW_AT_data_bit_offset) ?? bytes * 8
-        let size = number(die, DW_AT_bit_size) ?? type.map { Self.size(of: $0) * 8 } ?? 0
-        return .init(
-            name: name(die) ?? "", position: position, size: size,
-            type: type.map { describe($0, depth: 0) } ?? "void")
-    }
-
-    /// A type's text for comparison: names where there are any, the layout where there is none.
-    private static func describe(_ die: Dwarf_Die, depth: Int) -> String {
-        let tag = tag(die)
-        switch tag {
-        case DW_TAG_pointer_type: return "pointer"
-        case DW_TAG_const_type, DW_TAG_volatile_type, DW_TAG_restrict_type:
-            return typeOf(die).map { describe($0, depth: depth) } ?? "void"
-        case DW_TAG_array_type:
-            let count = children(die).map {
-                number($0, DW_AT_count) ?? number($0, DW_AT_upper_bound).map { $0 + 1 } ?? 0
+    private mutating func add(
+        _ index: Int, prefix: String, at base: Int64, to layout: inout TypeLayout, depth: Int
+    ) {
+        for member in debug.types[index].members {
+            let position = base + member.position
+            let name = prefix + member.name
+            var inner = debug.resolved(member.type)
+            var dimensions = ""
+            while let array = inner, debug.types[array].kind == .array {
+                dimensions += "[]"
+                inner = debug.resolved(debug.types[array].target)
             }
-            return (typeOf(die).map { describe($0, depth: depth) } ?? "") + "\(count)"
-        default:
-            if let name = name(die) { return name }
-            guard depth < 8, let layout = layout(of: die) else { return "type" }
-            return "{"
-                + layout.members.map { "\($0.name)@\($0.position):\($0.size) \($0.type)" }.joined(
-                    separator: ";") + "}"
-        }
-    }
-
-    private static func size(of die: Dwarf_Die) -> Int64 {
-        var copy = die
-        var bytes: Dwarf_Word = 0
-        return dwarf_aggregate_size(&copy, &bytes) == 0 ? Int64(bytes) : 0
-    }
-
-    private static func isAggregate(_ tag: Int) -> Bool {
-        tag == DW_TAG_structure_type || tag == DW_TAG_union_type || tag == DW_TAG_enumeration_type
-    }
-
-    // MARK: - libdw
-
-    private static func tag(_ die: Dwarf_Die) -> Int {
-        var copy = die
-        return Int(dwarf_tag(&copy))
-    }
-
-    private static func name(_ die: Dwarf_Die) -> String? {
-        var copy = die
-        return dwarf_diename(&copy).map { String(cString: $0) }
-    }
-
-    private static func children(_ die: Dwarf_Die) -> [Dwarf_Die] {
-        var copy = die
-        var child = Dwarf_Die()
-        var all: [Dwarf_Die] = []
-        guard dwarf_child(&copy, &child) == 0 else { return [] }
-        while true {
-            all.append(child)
-            var next = Dwarf_Die()
-            guard dwarf_siblingof(&child, &next) == 0 else { return all }
-            child = next
-        }
-    }
-
-    private static func attribute<T>(
-        _ die: Dwarf_Die, _ code: Int, _ read: (UnsafeMutablePointer<Dwarf_Attribute>) -> T?
-    ) -> T? {
-        var copy = die
-        var attribute = Dwarf_Attribute()
-        guard dwarf_attr(&copy, UInt32(code), &attribute) != nil else { return nil }
-        return read(&attribute)
-    }
-
-    private static func typeOf(_ die: Dwarf_Die) -> Dwarf_Die? {
-        attribute(die, DW_AT_type) { attribute in
-            var target = Dwarf_Die()
-            return dwarf_formref_die(attribute, &target) != nil ? target : nil
-        }
-    }
-
-    private static func number(_ die: Dwarf_Die, _ code: Int) -> Int64? {
-        attribute(die, code) { attribute in
-            var value: Dwarf_Sword = 0
-            return dwarf_formsdata(attribute, &value) == 0 ? Int64(value) : nil
-        }
-    }
-
-    private static func flag(_ die: Dwarf_Die, _ code: Int) -> Bool {
-        attribute(die, code) { attribute in
-            var value = false
-            return dwarf_formflag(attribute, &value) == 0 ? value : nil
-        } ?? false
-    }
-
-    // MARK: - Comparison
-
-    /// Findings for each type of both objects whose layout differs.
-    static func compare(pre: [String: TypeLayout], post: [String: TypeLayout], file: String) -> [Finding] {
-        var findings: [Finding] = []
-        for (name, new) in post.sorted(by: { $0.key < $1.key }) {
-            guard let old = pre[name], old != new else { continue }
-            let differences = new.isEnum ? enumDifferences(old, new) : memberDifferences(old, new)
-            guard !differences.isEmpty else { continue }
-            findings.append(
-                Finding(
-                    "type-layout", .error, file: file, symbol: name,
-                    "the layout of '\(name)' changes: " + summary(differences),
-                    advice:
-                        "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; keep new state outside of the type"
-                ))
-        }
-        return findings
-    }
-
-    /// The first few: a member that is put in front moves all others.
-    private static func summary(_ differences: [String]) -> String {
-        let most = 4
-        let rest = differences.count - most
-        return differences.prefix(most).joined(separator: "; ") + (rest > 0 ? "; and \(rest) more" : "")
-    }
-
-    /// A new name for a value that had none is harmless.
-    private static func enumDifferences(_ old: TypeLayout, _ new: TypeLayout) -> [String] {
-        let values = Dictionary(new.members.map { ($0.name, $0.position) }) { first, _ in first }
-        return old.members.compactMap { member in
-            guard let value = values[member.name] else { return nil }
-            return value == member.position ? nil : "'\(member.name)' was \(member.position) and is \(value)"
-        } + (old.size == new.size ? [] : ["size was \(old.size) and is \(new.size) bytes"])
-    }
-
-    private static func memberDifferences(_ old: TypeLayout, _ new: TypeLayout) -> [String] {
-        var differences: [String] = []
-        if old.size != new.size { differences.append("size was \(old.size) and is \(new.size) bytes") }
-        let before = Dictionary(old.members.map { ($0.name, $0) }) { first, _ in first }
-        let after = Dictionary(new.members.map { ($0.name, $0) }) { first, _ in first }
-        for member in new.members {
-            guard let was = before[member.name] else {
-                differences.append("new member '\(member.name)' at \(offset(member))")
-                continue
-            }
-            if was.position != member.position {
-                differences.append("member '\(member.name)' moves from \(offset(was)) to \(offset(member))")
-            } else if was.size != member.size {
-                differences.append(
-                    "member '\(member.name)' had \(was.size / 8) and has \(member.size / 8) bytes")
-            } else if was.type != member.type {
-                differences.append("member '\(member.name)' was '\(was.type)' and is '\(member.type)'")
+            if let inner, debug.types[inner].isAggregate, debug.types[inner].kind != .enumeration,
+                key(inner) == nil, depth < 16
+            {
+                // An array's extent is a place of its own: its length may change.
+                if !dimensions.isEmpty { layout.members.append(place(name, position, member)) }
+                let inside = member.name.isEmpty ? prefix : name + dimensions + "."
+                add(inner, prefix: inside, at: position, to: &layout, depth: depth + 1)
+            } else {
+                layout.members.append(place(name, position, member))
             }
         }
-        for member in old.members where after[member.name] == nil {
-            differences.append("member '\(member.name)' at \(offset(member)) is gone")
-        }
-        return differences
     }
 
-    private static func offset(_ member: TypeLayout.Member) -> String {
-        "offset \(member.position / 8)" + (member.position % 8 == 0 ? "" : " bit \(member.position % 8)")
+    private mutating func place(_ name: String, _ position: Int64, _ member: DebugMember) -> TypeLayout.Member
+    {
+        var result = TypeLayout.Member(
+            name: name, position: position, size: member.bits ?? (debug.size(of: member.type) ?? 0) * 8,
+            type: text(member.type))
+        var inner = debug.resolved(member.type)
+        while let array = inner, debug.types[array].kind == .array {
+            inner = debug.resolved(debug.types[array].target)
+        }
+        guard let inner else { return result }
+        if debug.types[inner].isAggregate { result.contained = key(inner) }
+        if debug.types[inner].kind == .pointer, let target = debug.resolved(debug.types[inner].target),
+            debug.types[target].kind == .function
+        {
+            result.signature = signature(target)
+        }
+        return result
+    }
+
+    /// A type's text for comparison: names of types that are compared themselves, the kind of all others.
+    private mutating func text(_ type: Int?) -> String {
+        guard let index = debug.resolved(type) else { return "void" }
+        if let known = texts[index] { return known }
+        let type = debug.types[index]
+        let result: String
+        switch type.kind {
+        case .pointer: result = "pointer"
+        case .base: result = baseText(type)
+        case .array:
+            let counts = type.counts.map { "[" + ($0.map { "\($0)" } ?? "") + "]" }.joined()
+            result = text(type.target) + counts
+        default: result = key(index) ?? "nameless type of \(type.size ?? 0) bytes"
+        }
+        texts[index] = result
+        return result
+    }
+
+    private func baseText(_ type: DebugType) -> String {
+        switch type.encoding {
+        case 2: "bool"  // DW_ATE_boolean
+        case 4: "\((type.size ?? 0) * 8)-bit float"  // DW_ATE_float
+        case 7, 8: "\((type.size ?? 0) * 8)-bit unsigned"  // DW_ATE_unsigned, DW_ATE_unsigned_char
+        default: "\((type.size ?? 0) * 8)-bit signed"
+        }
+    }
+
+    private func signature(_ index: Int) -> String {
+        func name(_ type: Int?) -> String {
+            guard let index = debug.resolved(type) else { return "void" }
+            let type = debug.types[index]
+            if type.kind == .pointer { return name(type.target) + " *" }
+            return key(index) ?? (type.kind == .base ? baseText(type) : "type")
+        }
+        let parameters = debug.types[index].members.map { $0.name == "..." ? "..." : name($0.type) }
+        return "\(name(debug.types[index].target))(\(parameters.joined(separator: ", ")))"
     }
 }

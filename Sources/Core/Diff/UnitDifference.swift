@@ -11,6 +11,8 @@ public struct UnitDifference: Sendable {
     /// New and changed functions.
     public let functions: [ChangedFunction]
     public let findings: [Finding]
+    /// Why each function is new, changed or gone.
+    public let records: [ChangeRecord]
     let shipment: Shipment?
     /// For each name that the shipped code refers to: the symbol of `preObject` that stands for the same.
     let preSymbols: [String: Int]
@@ -39,7 +41,6 @@ public struct UnitDifference: Sendable {
         var preSymbol: Int?
         /// In bytes, of the pre code.
         public var preSize: Int
-        public var reason: String
         /// The function whose other part this is (`.cold`).
         public var partOf: String?
     }
@@ -50,25 +51,32 @@ public struct UnitDifference: Sendable {
     /// Whether anything happens when the update is applied; ids alone do nothing.
     var changesKernel: Bool { !functions.isEmpty || !constants.isEmpty || !hooks.isEmpty }
 
-    /// Compares two compiled objects of a unit. `prePath` and `postPath` are files with debug information.
+    /// Compares two compiled objects of a unit. `prePath` and `postPath` are files with debug information, `source` is
+    /// the change that they differ by.
     public static func compare(
         path: String, module: String?, prePath: String, postPath: String, tables: [String: Int],
-        replacing: Set<String> = []
+        replacing: Set<String> = [], source: SourceChange = SourceChange()
     ) throws -> UnitDifference {
-        let preBytes = try ELFWriter.write(ObjectFile(path: prePath).withoutDebugInformation())
+        let preFile = try ObjectFile(path: prePath)
+        let postFile = try ObjectFile(path: postPath)
+        let preBytes = try ELFWriter.write(preFile.withoutDebugInformation())
         let preObject = try ObjectFile(preBytes, name: path)
         let pre = try ObjectSpans(preObject, path: path, tables: tables)
-        let post = try ObjectSpans(
-            ObjectFile(path: postPath).withoutDebugInformation(), path: path, tables: tables)
+        let post = try ObjectSpans(postFile.withoutDebugInformation(), path: path, tables: tables)
         var comparison = Comparison(pre: pre, post: post)
         let constants = ConstantReview(&comparison, path: path, module: module, requested: replacing)
         let changes = comparison.changedFunctions()
         var reviewer = DataReview(comparison: comparison, path: path, module: module)
         reviewer.review()
         var findings = reviewer.findings + constants.findings
-        let types = try TypeLayouts.compare(
-            pre: TypeLayouts.read(path: prePath), post: TypeLayouts.read(path: postPath), file: path)
-        findings += types
+        let preDebug = try DebugInformation(preFile, path: path).placed(as: preObject)
+        let postDebug = try DebugInformation(postFile, path: path)
+        var typeReview = TypeReview(pre: preDebug, post: postDebug, path: path)
+        let types = typeReview.changes()
+        var explainer = Explainer(
+            comparison, pre: preDebug, post: postDebug, source: source, types: types, path: path)
+        let shipped = try explainer.explain(changes)
+        findings += typeReview.findings(types, shipped: shipped)
         for name in comparison.correlation.ambiguous where !Correlation.isHarmless(name) {
             findings.append(
                 Finding(
@@ -85,9 +93,11 @@ public struct UnitDifference: Sendable {
         }
         let functions = functions(changes, comparison, shipment)
         findings += try RedirectReview.findings(preObject, functions: functions, path: path, tables: tables)
+        let places = SymbolPlaces(pre: (preObject, preDebug), post: (postFile, postDebug))
         return UnitDifference(
             path: path, module: module, preObject: preObject, preObjectBytes: preBytes,
-            functions: functions, findings: findings, shipment: shipment,
+            functions: functions, findings: findings.map(places.located),
+            records: shipped.map(\.record) + explainer.removed(), shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
             constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post))
     }
@@ -115,7 +125,6 @@ public struct UnitDifference: Sendable {
             return ChangedFunction(
                 name: name, preName: pre?.name, preSymbol: pre?.symbol,
                 preSize: pre.map { size($0, comparison.pre) } ?? 0,
-                reason: describe(change.reason),
                 partOf: Comparison.isPart(name) ? Comparison.family(name) : nil)
         }
     }
@@ -124,17 +133,6 @@ public struct UnitDifference: Sendable {
     private static func size(_ span: ObjectSpan, _ object: ObjectSpans) -> Int {
         let size = Int(object.object.symbols[span.symbol].size)
         return size > 0 ? size : span.range.count
-    }
-
-    private static func describe(_ reason: ChangeReason) -> String {
-        switch reason {
-        case .new: "new"
-        case .size(let old, let new): "size \(old) -> \(new) bytes"
-        case .code(let offset): "code differs at +\(hex(UInt64(offset)))"
-        case .reference(let offset, let target): "refers to \(target) at +\(hex(UInt64(offset)))"
-        case .table(let name): "entry of \(name) differs"
-        case .part(let name): "belongs together with \(name)"
-        }
     }
 
     private static func preSymbols(_ pre: ObjectSpans, _ comparison: Comparison, _ shipment: Shipment?)

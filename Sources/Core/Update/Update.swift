@@ -21,6 +21,8 @@ public struct Update: Sendable {
         public static let kernelModule = "ksplice.ko"
         /// The findings as JSON lines.
         public static let findings = "findings"
+        /// Why each function is in the update, as JSON lines (`ChangeRecord`).
+        public static let changes = "changes"
         /// The folder of the pre objects.
         public static let pre = "pre"
     }

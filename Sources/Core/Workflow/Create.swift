@@ -178,11 +178,12 @@ struct CreateJob {
                 "this kernel's config builds none of the changed files: \(names)", status: .noChange,
                 hint: "the running kernel does not contain this code; there is nothing to update")
         }
-        let pairs = try await compile(units, compiler, changed)
+        let source = try sourceChange(changed)
+        let pairs = try await compile(units, compiler, source)
         let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
         let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
         let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
-        return try await finish(pairs, builder, parts, affected.findings, toolchain)
+        return try await finish(pairs, source, builder, parts, affected.findings)
     }
 
     private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
@@ -229,12 +230,12 @@ struct CreateJob {
     }
 
     /// Compiles the units whose preprocessed text differs.
-    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ changed: [ChangedFile])
+    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ source: SourceChange)
         async throws -> [Pair]
     {
         creator.progress("compiling \(units.count) file(s) before and after the change")
         let pre = try await compiler.preprocess(units, label: "pre")
-        let post = try await workspace.withFiles(try postFiles(changed)) {
+        let post = try await workspace.withFiles(source.markedFiles) {
             try await compiler.preprocess(units, label: "post")
         }
         let different = units.indices.filter { pre[$0].codeDigest != post[$0].codeDigest }
@@ -249,31 +250,32 @@ struct CreateJob {
         }
     }
 
-    /// The post content of all changed C files, with line markers.
-    private func postFiles(_ changed: [ChangedFile]) throws -> [String: [UInt8]?] {
-        var files: [String: [UInt8]?] = [:]
+    /// The C files that change, with the lines that do.
+    private func sourceChange(_ changed: [ChangedFile]) throws -> SourceChange {
+        var files: [String: SourceChange.File] = [:]
         for file in changed where file.path.hasSuffix(".c") || file.path.hasSuffix(".h") {
-            guard file.status != .deleted, let content = try repository.blob(file.path, tree: postTree) else {
-                files.updateValue(nil, forKey: file.path)
-                continue
-            }
-            let isModified = file.status == .modified
-            let hunks = isModified ? try repository.hunks(file.path, pre: preTree, post: postTree) : []
-            files.updateValue(addLineMarkers(content, hunks: hunks), forKey: file.path)
+            let (pre, post) = try (
+                repository.blob(file.path, tree: preTree), repository.blob(file.path, tree: postTree)
+            )
+            files[file.path] = .init(
+                hunks: try repository.hunks(pre: pre ?? [], post: post ?? []), pre: pre, post: post)
         }
-        return files
+        let folder = workspace.source
+        return SourceChange(files) { path in
+            Files.isRegular("\(folder)/\(path)") ? try Files.read("\(folder)/\(path)") : nil
+        }
     }
 
     // MARK: - The update
 
     private func finish(
-        _ pairs: [Pair], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts, _ known: [Finding],
-        _ toolchain: Toolchain
+        _ pairs: [Pair], _ source: SourceChange, _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
+        _ known: [Finding]
     ) async throws -> CreateOutcome {
         let compared = try await inParallel(pairs) { pair in
             try UnitDifference.compare(
                 path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
-                tables: parts.tables, replacing: options.replacedConstants)
+                tables: parts.tables, replacing: options.replacedConstants, source: source)
         }
         let findings = Finding.merged(
             known + compared.flatMap(\.findings) + HookReview.findings(compared))
@@ -295,6 +297,8 @@ struct CreateJob {
             Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
             Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
             Update.Path.findings: [],
+            Update.Path.changes: Array(
+                differences.flatMap(\.records).map { $0.json.text + "\n" }.joined().utf8),
         ]
         for (unit, difference) in zip(assembly.units, differences) {
             files[unit.object] = difference.preObjectBytes

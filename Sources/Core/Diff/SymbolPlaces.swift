@@ -1,0 +1,35 @@
+// Where the symbols that findings are about are declared, from debug information: in post, or in pre for what is gone.
+
+struct SymbolPlaces {
+    private var places: [String: SourceLine] = [:]
+
+    init(pre: (ObjectFile, DebugInformation), post: (ObjectFile, DebugInformation)) {
+        // What post says counts.
+        add(pre.0, pre.1)
+        add(post.0, post.1)
+    }
+
+    private mutating func add(_ object: ObjectFile, _ debug: DebugInformation) {
+        var byAddress: [UInt64: DebugPlace] = [:]
+        for variable in debug.variables {
+            if let address = variable.address, let place = variable.place { byAddress[address] = place }
+        }
+        for (index, function) in debug.functions.enumerated() {
+            guard let place = debug.functions[debug.abstract(index)].place else { continue }
+            for range in function.ranges { byAddress[range.lowerBound] = place }
+        }
+        for symbol in object.symbols where symbol.isDefinedInSection && !symbol.isSectionSymbol {
+            let address = debug.address(section: symbol.section, offset: Int(symbol.value))
+            if let place = debug.source(byAddress[address]) { places[symbol.name] = place }
+        }
+    }
+
+    /// The finding with file and line, where it names a symbol and has no line yet.
+    func located(_ finding: Finding) -> Finding {
+        guard finding.line == nil, let place = places[finding.symbol] else { return finding }
+        var located = finding
+        located.file = place.file
+        located.line = place.line
+        return located
+    }
+}
