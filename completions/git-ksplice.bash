@@ -61,9 +61,9 @@ __git_ksplice_options ()
 	case "$1" in
 	init) own="--undo" ;;
 	kernel-add) own="--source --from --release" ;;
-	create) own="--kernel --description --patch --config --release --force --replace-constant --allow-other-compiler --max-units --quiet --json" ;;
+	create) own="--kernel --description --patch --config --release --force --replace-constant --allow-other-compiler --max-units --quiet --verbose --json" ;;
 	list) own="--kernel --json" ;;
-	show) own="--patch --disassemble --json" ;;
+	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
 	check) own="--json" ;;
 	apply) own="--timeout --quiet" ;;

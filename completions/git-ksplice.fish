@@ -90,6 +90,8 @@ complete -c git-ksplice -n '__git_ksplice_is create list show check status' -l j
 complete -c git-ksplice -n '__git_ksplice_is create apply undo test' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
 complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
+complete -c git-ksplice -n '__git_ksplice_is show' -l why -d 'Print why each function changed'
+complete -c git-ksplice -n '__git_ksplice_is create' -s v -l verbose -d 'Say why each function changed'
 complete -c git-ksplice -n '__git_ksplice_is export' -s o -l output -r -F -d 'The archive'
 complete -c git-ksplice -n '__git_ksplice_is apply undo test' -l timeout -x -d 'Seconds to go on trying'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'

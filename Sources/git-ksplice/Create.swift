@@ -52,6 +52,9 @@ struct Create: AsyncParsableCommand {
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
     var quiet = false
 
+    @Flag(name: .shortAndLong, help: "Say why each function changed.")
+    var verbose = false
+
     @Flag(help: "Print the result as JSON.")
     var json = false
 
@@ -82,7 +85,13 @@ struct Create: AsyncParsableCommand {
         options.maximumUnits = maxUnits
         let creator = Creator(
             repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
-        report(try await creator.create(source))
+        let outcome = try await creator.create(source)
+        report(outcome)
+        if verbose && !json {
+            for record in try await UpdateStore(repository).load(outcome.stored.ref).reasons() {
+                print("  why        \(record.function): \(record.summary)")
+            }
+        }
     }
 
     /// The kernel that `--config` describes, registered on the way; a folder `ksplice` at the top of the work tree

@@ -10,11 +10,21 @@ struct Show: AsyncParsableCommand {
     @Flag(help: "Print the new code.")
     var disassemble = false
 
+    @Flag(help: "Print why each function changed.")
+    var why = false
+
     @Flag(help: "Print the result as JSON.")
     var json = false
 
     @Argument(help: "An update's id, a commit or ref that has one, or an archive.")
     var update: String
+
+    @Argument(help: "With --why: only these functions.")
+    var functions: [String] = []
+
+    func validate() throws {
+        guard functions.isEmpty || why else { throw ValidationError("functions are named with --why") }
+    }
 
     func run() async throws {
         let found = try await UpdateSource.load(update)
@@ -22,10 +32,29 @@ struct Show: AsyncParsableCommand {
             Talk.write(try found.file(Update.Path.patch))
         } else if disassemble {
             for line in try found.disassembly() { print(line) }
+        } else if why {
+            try await explain(found)
         } else if json {
             print(found.json.text)
         } else {
             describe(found)
+        }
+    }
+
+    private func explain(_ update: Update) async throws {
+        let records = try update.reasons(functions)
+        if json {
+            print(
+                JSON.object([
+                    ("v", .number(1)), ("update", .string(update.id)),
+                    ("changes", .array(records.map(\.json))),
+                ]).text)
+            return
+        }
+        let (pre, post) = try await UpdateSource.texts(of: update)
+        for (position, record) in records.enumerated() {
+            if position > 0 { print("") }
+            for line in try record.description(pre: pre, post: post) { print(line) }
         }
     }
 

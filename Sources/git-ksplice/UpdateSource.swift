@@ -30,6 +30,17 @@ enum UpdateSource {
         }
     }
 
+    /// The source before and after an update, where this is a repository that has it.
+    static func texts(of update: Update) async throws -> (pre: SourceText, post: SourceText) {
+        let repository: Repository
+        do { repository = try await Repository() } catch { return (.none, .none) }
+        func text(_ tree: String) throws -> SourceText {
+            guard try repository.hasObject(tree) else { return .none }
+            return SourceText { try repository.blob($0, tree: tree) }
+        }
+        return (try text(update.manifest.preTree), try text(update.manifest.postTree))
+    }
+
     /// The identity of this machine's kernel, for the choice among several updates of one commit.
     static func runningKernel(_ host: LocalHost) async -> KernelIdentity? {
         try? await host.identity()

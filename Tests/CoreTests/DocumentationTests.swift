@@ -18,7 +18,7 @@ import Testing
         #expect(kernel.options.isSuperset(of: ["source", "from"]))
         let create = try #require(commands.first { $0.name == "create" })
         #expect(create.options.isSuperset(of: ["kernel", "max-units", "allow-other-compiler", "quiet"]))
-        #expect(create.letters == ["q"])
+        #expect(create.letters == ["q", "v"])
     }
 
     @Test func everyCommandHasAManualPage() throws {

@@ -82,12 +82,15 @@ extension VirtualMachineTests {
         @Test func structureLayout() async throws {
             let said = try await refused(.layout, status: Status.cannotBePatched)
             #expect(said.contains("struct listener"))
-            #expect(said.contains("kernel/taskstats.c"))
+            // The line of the new member, and who uses those that move.
+            #expect(said.contains("kernel/taskstats.c:51: error: "), "\(said)")
+            #expect(said.contains("new member 'added' at offset 24"), "\(said)")
+            #expect(said.contains("    used by "), "\(said)")
         }
 
         @Test func initialValue() async throws {
             let said = try await refused(.initialValue, status: Status.cannotBePatched)
-            #expect(said.contains("'overflowuid'"))
+            #expect(said.contains("kernel/sys.c:148: error: the variable 'overflowuid'"), "\(said)")
             #expect(said.contains("[data-changed]"))
         }
 
