@@ -22,7 +22,18 @@ import Testing
         let removed = Hunk(preStart: 2, preCount: 1, postStart: 2, postCount: 0)
         #expect(marked("a\nc\n", [removed]) == "a\n#line 3\nc\n")
         let two = [removed, Hunk(preStart: 4, preCount: 1, postStart: 3, postCount: 2)]
-        #expect(marked("a\nc\nD\nE\ne\n", two) == "a\n#line 3\nc\nD\nE\n#line 5\ne\n")
+        #expect(marked("a\nc\nD\nE\ne\n", two) == "a\n#line 3\nc\n#line 3\nD\nE\ne\n")
+    }
+
+    @Test("changed lines have their numbers in the post text, also where a marker has to wait")
+    func changedLinesAreTrue() {
+        let hunks = [
+            Hunk(preStart: 1, preCount: 0, postStart: 1, postCount: 2),
+            Hunk(preStart: 2, preCount: 0, postStart: 4, postCount: 2),
+        ]
+        #expect(marked("x\ny\na\nW\nW\nb\n", hunks) == "x\ny\n#line 1\na\n#line 4\nW\nW\n#line 2\nb\n")
+        #expect(
+            marked("x\ny\nf(\nW,\nW);\nb\n", hunks) == "x\ny\n#line 1\nf(\nW,\nW);\n#line 2\nb\n")
     }
 
     @Test func noChangeNoMarker() {

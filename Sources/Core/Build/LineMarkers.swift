@@ -1,8 +1,10 @@
-// `#line` directives for the post text, so that `__LINE__` stays what it was outside of the changed lines.
+// `#line` directives for the post text, so that `__LINE__` stays what it was outside of the changed lines, and is what
+// an editor shows inside of them.
 //
 // Without them a line added at the top of a file changes the code of every function below that holds a WARN, a
-// might_sleep or a dynamic debug statement, and all of them would be replaced for nothing. After each hunk the text
-// gets `#line N`, where N is the line's number in the pre text.
+// might_sleep or a dynamic debug statement, and all of them would be replaced for nothing. After a hunk the text
+// gets `#line N`, where N is the line's number in the pre text; before the next hunk it gets the number in the post
+// text, so that a new WARN reports its own line.
 //
 // People want the true number: in debug information, and in the compiler's own messages. So each directive follows a
 // pragma that holds both, which the preprocessor hands through; `withTrueLines` then moves the preprocessor's own
@@ -38,7 +40,8 @@ public func addLineMarkers(_ text: [UInt8], hunks: [Hunk]) -> [UInt8] {
     var out: [UInt8] = []
     out.reserveCapacity(text.count + hunks.count * 16)
     var next = 0
-    var shift: Int?  // the pre line is the post line plus this, from the last hunk passed
+    var shift = 0  // the pre line is the post line plus this, from the last hunk passed
+    var inEffect = 0  // what the compiler adds to the post line
     for (index, line) in lines.enumerated() {
         let number = index + 1
         while next < hunks.count, hunks[next].postStart + hunks[next].postCount <= number {
@@ -49,9 +52,10 @@ public func addLineMarkers(_ text: [UInt8], hunks: [Hunk]) -> [UInt8] {
             next += 1
         }
         let insideHunk = next < hunks.count && number >= hunks[next].postStart
-        if let pending = shift, scanner.isSafe, !insideHunk {
-            out += Array("\(truePragma)\(number) \(number + pending)\n#line \(number + pending)\n".utf8)
-            shift = nil
+        let wanted = insideHunk ? 0 : shift
+        if wanted != inEffect && scanner.isSafe {
+            out += Array("\(truePragma)\(number) \(number + wanted)\n#line \(number + wanted)\n".utf8)
+            inEffect = wanted
         }
         out += line
         out.append(newline)
