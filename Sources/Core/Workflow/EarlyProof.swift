@@ -77,12 +77,14 @@ struct EarlyProof {
         var names: Set<String> = []
         guard let folder = kernel.modulesPath, !wanted.isEmpty else { return (memory, names) }
         let files = try ModuleFiles(folder: folder)
+        var objects: [(ObjectFile, String)] = []
         for module in wanted.sorted() {
             guard let path = files.path(module) else { continue }
-            try memory.add(
-                ObjectFile(await ModuleFile.read(path), name: path.lastPathComponent), module: module)
+            objects.append(
+                (try ObjectFile(await ModuleFile.read(path), name: path.lastPathComponent), module))
             names.insert(module)
         }
+        try memory.add(objects)
         return (memory, names)
     }
 

@@ -3,8 +3,9 @@
 // could not learn from the real ones, and it does not use them. objtool has run on the file, the loader's rewriting
 // (alternatives, paravirtual calls, return thunks) has not: it is like an image that has not booted.
 //
-// Symbols that the file leaves undefined get the kernel image's addresses. Those of other modules get a made-up
-// address each, which proves only that all references to a name agree.
+// Symbols that the file leaves undefined get the kernel image's addresses, or those that modules laid out together
+// export to each other. Those of other modules get a made-up address each, which proves only that all references to a
+// name agree.
 
 /// Modules and the kernel image as one memory.
 final class ModuleImageMemory: KernelMemory {
@@ -32,8 +33,21 @@ final class ModuleImageMemory: KernelMemory {
         return Array(area.bytes[start..<start + count])
     }
 
-    /// Lays out one module. Fails on a malformed file and on relocations that are not understood.
-    func add(_ object: ObjectFile, module: String) throws {
+    /// A module with the addresses of its sections.
+    private struct Placed {
+        var object: ObjectFile
+        var module: String
+        var starts: [UInt64]
+    }
+
+    /// Lays out modules, all before any is relocated: one may use what another exports. Fails on a malformed file and
+    /// on relocations that are not understood.
+    func add(_ modules: [(object: ObjectFile, module: String)]) throws {
+        let placed = try modules.map { try place($0.object, $0.module) }
+        for module in placed { try relocate(module) }
+    }
+
+    private func place(_ object: ObjectFile, _ module: String) throws -> Placed {
         try object.checkBounds()
         var starts = [UInt64](repeating: 0, count: object.sections.count)
         for (index, section) in object.sections.enumerated() where section.isAllocated && section.size > 0 {
@@ -44,6 +58,19 @@ final class ModuleImageMemory: KernelMemory {
         guard next < ModuleResolver.moduleSpace.upperBound else {
             throw Failure("the modules do not fit into module space")
         }
+        let prefix = "__ksymtab_"
+        let exported = Set(
+            object.symbols.lazy.map(\.name).filter { $0.hasPrefix(prefix) }.map { $0.dropFirst(prefix.count) }
+        )
+        for symbol in object.symbols where symbol.isDefinedInSection && !symbol.isLocal {
+            let address = starts[symbol.section] &+ symbol.value
+            if exported.contains(symbol.name[...]) { imports[symbol.name] = address }
+        }
+        return Placed(object: object, module: module, starts: starts)
+    }
+
+    private func relocate(_ placed: Placed) throws {
+        let (object, module, starts) = (placed.object, placed.module, placed.starts)
         var values = [UInt64](repeating: 0, count: object.symbols.count)
         for (index, symbol) in object.symbols.enumerated().dropFirst() {
             if symbol.isDefinedInSection {
@@ -83,10 +110,11 @@ final class ModuleImageMemory: KernelMemory {
     }
 
     private func imported(_ name: String) throws -> UInt64 {
+        // First what modules export: the image may hold a static symbol of the same name.
+        if let known = imports[name] { return known }
         let known = kernel.named(name, in: nil)
         // A name of several is imported as the one that is visible: an upper-case letter.
         if let found = known.first(where: { $0.kind < 0x60 }) ?? known.first { return found.address }
-        if let made = imports[name] { return made }
         let address = 0xffff_ffff_f000_0000 + UInt64(imports.count) * 16
         guard address < ModuleResolver.moduleSpace.upperBound else {
             throw Failure("too many symbols of other modules")
