@@ -5,7 +5,7 @@ import Core
 struct KernelChange: Sendable {
     struct Edit: Sendable {
         var path: String
-        /// Text that stands once in the file.
+        /// Text that stands once in the file, as earlier edits left it.
         var old: String
         var new: String
     }
@@ -35,17 +35,25 @@ struct KernelChange: Sendable {
         self.edits = edits
     }
 
+    init(_ name: String, edits: [Edit]) {
+        self.name = name
+        self.edits = edits
+    }
+
     /// The name as a part of a ref or a file name.
     var branch: String { String(name.map { $0.isLetter || $0.isNumber ? $0 : "-" }) }
 
     func files(_ laboratory: Laboratory, _ parent: String) async throws -> [(path: String, content: String)] {
         var files = try fixed.map { ($0, try Files.readText("\(Material.newSource)/\($0)")) }
         for edit in edits {
-            let text = try await laboratory.source(edit.path, at: parent)
+            let known = files.firstIndex { $0.0 == edit.path }
+            let text =
+                if let known { files[known].1 } else { try await laboratory.source(edit.path, at: parent) }
             guard text.ranges(of: edit.old).count == 1 else {
                 throw Failure("'\(edit.old)' does not stand exactly once in '\(edit.path)'")
             }
-            files.append((edit.path, text.replacing(edit.old, with: edit.new)))
+            let edited = (edit.path, text.replacing(edit.old, with: edit.new))
+            if let known { files[known] = edited } else { files.append(edited) }
         }
         return files
     }
