@@ -24,6 +24,13 @@ import Testing
         #expect(moved.changed == ["e"])
     }
 
+    @Test("another member of a variable of another object")
+    func theAddendOfAnExternalReferenceCounts() async throws {
+        let text = "extern struct { int a, b; } e; int f(void) { return e.%; } int g(void) { return e.a; }"
+        let fixture = try await DiffFixture(text.replacing("%", with: "a"), text.replacing("%", with: "b"))
+        #expect(fixture.changed == ["f"])
+    }
+
     @Test func aCalleeThatIsReplacedDoesNotChangeItsCaller() async throws {
         let text =
             "extern void g(int); __attribute__((noinline)) void e(int x) { g(x); g(%d); } void f(void) { e(1); e(2); e(3); }"

@@ -24,9 +24,19 @@ struct SymbolPlaces {
         }
     }
 
+    /// One of several symbols that the compiler tells apart by a number: the first in the source.
+    private func numbered(_ symbol: String) -> SourceLine? {
+        guard symbol.hasSuffix("#") else { return nil }
+        return places.filter { canonicalName($0.key) == symbol }.map(\.value).min {
+            ($0.file, $0.line) < ($1.file, $1.line)
+        }
+    }
+
     /// The finding with file and line, where it names a symbol and has no line yet.
     func located(_ finding: Finding) -> Finding {
-        guard finding.line == nil, let place = places[finding.symbol] else { return finding }
+        guard finding.line == nil, let place = places[finding.symbol] ?? numbered(finding.symbol) else {
+            return finding
+        }
         var located = finding
         located.file = place.file
         located.line = place.line

@@ -153,7 +153,7 @@ struct TypeReview {
         var advice =
             change.old.isEnum
             ? "objects that exist when the update is applied hold the old values, and new code takes them for others; give new values numbers that were free"
-            : "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; keep new state outside of the type"
+            : "objects that exist when the update is applied have the old layout, and code for the new one corrupts them; attach new state as a shadow variable of ksplice.h (Documentation/hooks.md)"
         if change.differences.contains(where: { $0.text.contains("fits into a hole") }) {
             advice +=
                 "; what stands in the hole of objects that exist is known only if they were cleared as a whole"
