@@ -179,7 +179,9 @@ import Testing
         let lines = fixture.difference.records.map { $0.json.text + "\n" }.joined()
         #expect(!lines.isEmpty && !lines.contains("/tmp"))
         #expect(try ChangeRecord.read(lines) == fixture.difference.records)
-        #expect(throws: Failure.self) { try ChangeRecord.read("{\"v\":2}") }
+        let newer = lines.replacing("\"v\":1,", with: "\"v\":2,")
+        #expect(newer != lines)
+        #expect(throws: Failure.self) { try ChangeRecord.read(newer) }
         #expect(throws: Failure.self) { try ChangeRecord.read("{\"v\":1}") }
         #expect(throws: Failure.self) { try ChangeRecord.read("[") }
     }
@@ -201,7 +203,9 @@ import Testing
     @Test func jsonIsReadStrictly() throws {
         let text = "{\"a\":[1,-2,\"x\\u0001\\\\\"],\"b\":null,\"c\":true}"
         #expect(try JSON(parsing: " " + text + "\n").text == text)
-        for bad in ["", "{", "[1,]", "1 2", "\"a", "{\"a\" 1}", "tru", "1.5", "\"\u{1}\"", "\"\\x\""] {
+        for bad in [
+            "", "{", "{1:2}", "[1,]", "1 2", "\"a", "{\"a\" 1}", "tru", "1.5", "\"\u{1}\"", "\"\\x\"",
+        ] {
             #expect(throws: Failure.self, "\(bad)") { try JSON(parsing: bad) }
         }
         let deep = String(repeating: "[", count: 100_000)
