@@ -44,7 +44,7 @@ public struct Compiler: Sendable {
     public func units(for paths: [String]) async throws -> (units: [TranslationUnit], notBuilt: [String]) {
         let locator = UnitLocator(
             source: workspace.source, object: workspace.object,
-            architecture: Workspace.sourceArchitecture(configuration.arch))
+            architecture: Workspace.sourceArchitecture(configuration.arch), listings: workspace.listings)
         var places: [(String, String?)] = []
         var notBuilt: [String] = []
         for path in paths {
@@ -113,7 +113,7 @@ public struct Compiler: Sendable {
         }
     }
 
-    private func run(_ command: [String], path: String) async throws {
+    func run(_ command: [String], path: String) async throws {
         let result = try await Command(command, directory: workspace.object, environment: makeEnvironment)
             .run()
         guard result.succeeded else {

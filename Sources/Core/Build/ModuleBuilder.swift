@@ -106,7 +106,11 @@ public struct ModuleBuilder: Sendable {
         ).run()
         let words = result.errorText.trimmed
         guard result.succeeded, words.isEmpty else {
-            throw Failure("objtool does not accept the new code\n\(words)", status: .cannotBePatched)
+            throw Failure(
+                "objtool does not accept the new code\n\(words)", status: .cannotBePatched,
+                hint:
+                    "the kernel's own tool does not understand what would be loaded; please report it with the change",
+                finding: "objtool")
         }
     }
 

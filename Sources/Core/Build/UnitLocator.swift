@@ -18,6 +18,8 @@ struct UnitLocator {
     let object: String
     /// The folder of the architecture under `arch/`.
     let architecture: String
+    /// Where what make said of each folder is kept: it is the same as long as source and config are.
+    let listings: String
 
     /// What one folder's Makefile says.
     private struct Folder {
@@ -26,12 +28,14 @@ struct UnitLocator {
         var folders: Set<String> = []
     }
 
-    /// kbuild has no target that prints this, so a small makefile includes what `scripts/Makefile.build` includes.
+    /// kbuild has no target that prints this, so a small makefile includes what `scripts/Makefile.build` includes. BITS
+    /// comes from the architecture's Makefile and is part of names there (`process_$(BITS).o`).
     private static let makefile = """
         src := $(obj)
         PHONY := ksplice-objects
         ksplice-objects:
         include include/config/auto.conf
+        BITS := $(if $(CONFIG_64BIT),64,32)
         include $(srctree)/scripts/Kbuild.include
         kbuild-folder := $(srctree)/$(src)
         include $(or $(wildcard $(kbuild-folder)/Kbuild),$(kbuild-folder)/Makefile)
@@ -95,6 +99,15 @@ struct UnitLocator {
         else {
             return Folder()
         }
+        let record = "\(listings)/\(folder.replacing("/", with: "%"))"
+        if Files.exists(record) { return read(try Files.readText(record), of: folder) }
+        let text = try await ask(folder)
+        try Files.createDirectory(listings)
+        try Files.write(text, to: record)
+        return read(text, of: folder)
+    }
+
+    private func ask(_ folder: String) async throws -> String {
         let result = try await Command(
             [
                 "make", "-s", "-rR", "-f", "-", "obj=\(folder)", "srctree=\(source)", "objtree=.",
@@ -105,8 +118,12 @@ struct UnitLocator {
         guard result.succeeded else {
             throw Failure("cannot evaluate '\(folder)/Makefile'\n\(result.errorText.trimmed)")
         }
+        return result.text
+    }
+
+    private func read(_ text: String, of folder: String) -> Folder {
         var listing = Folder()
-        for line in result.text.lines {
+        for line in text.lines {
             let words = line.split(separator: " ").map { String($0) }
             switch words.first {
             case "builtin": listing.builtin = Set(words.dropFirst().map { normalised($0, in: folder) })

@@ -8,6 +8,8 @@
 //     object/   kbuild's O=: the config, generated headers, .cmd files
 //     prepared  what the object tree was prepared from
 //     cache/    compiled objects by content
+//     listings/ what each folder's Makefile makes of its sources
+//     includes  the tree's id, and its #include lines
 //     module/   ksplice.ko and what is linked into each update
 //
 // Interrupted at any point, the next process finds the record of the step missing and repeats it.
@@ -26,6 +28,7 @@ public struct Workspace: Sendable {
     public var object: String { root + "/object" }
     public var index: String { root + "/index" }
     public var cache: String { root + "/cache" }
+    var listings: String { root + "/listings" }
     public var moduleFolder: String { root + "/module" }
     private var treeRecord: String { root + "/tree" }
     private var preparedRecord: String { root + "/prepared" }
@@ -67,6 +70,13 @@ public struct Workspace: Sendable {
         arch == "x86_64" || arch.hasSuffix("86") ? "x86" : arch
     }
 
+    /// Folders of the tree whose files are not part of a kernel.
+    private static let outside = [
+        "Documentation/", "samples/", "tools/", "LICENSES/", "debian/", ".github/", "rust/.gitignore",
+    ]
+
+    static func isOutside(_ path: String) -> Bool { outside.contains { path.hasPrefix($0) } }
+
     // MARK: - Source
 
     /// Makes `source/` hold a tree. `export` brings a folder to it with an index file.
@@ -75,6 +85,7 @@ public struct Workspace: Sendable {
     ) async throws {
         if let current = try? Files.readText(treeRecord), current.trimmed == tree { return }
         try Files.remove(treeRecord)
+        try Files.remove(listings)
         try Files.createDirectory(source)
         try await export(source, index)
         try Files.write(tree + "\n", to: treeRecord)
@@ -119,6 +130,18 @@ public struct Workspace: Sendable {
         }
     }
 
+    /// Which file of `source/` includes which. `source/` must hold the tree; its include lines are searched once.
+    func includeGraph(tree: String) async throws -> IncludeGraph {
+        let record = root + "/includes"
+        let head = Array((tree + "\n").utf8)
+        var text = Files.exists(record) ? try Files.read(record) : []
+        if !text.starts(with: head) {
+            text = head + (try await IncludeGraph.search(source))
+            try Files.write(text, to: record)
+        }
+        return IncludeGraph(Array(text.dropFirst(head.count))) { Files.exists("\(source)/\($0)") }
+    }
+
     // MARK: - Object tree
 
     /// Prepares `object/` once: config, its check, generated headers and the kernel's build tools, the release.
@@ -127,6 +150,7 @@ public struct Workspace: Sendable {
             "3\n\(configuration.config)\n\(configuration.release)\n\(configuration.toolchain.versionText)")
         if let record = try? Files.readText(preparedRecord), record.trimmed == key { return }
         try Files.remove(preparedRecord)
+        try Files.remove(listings)
         progress("preparing the kernel's build tree (once for this kernel)")
         try Files.createDirectory(object)
         try Files.createDirectory(cache)

@@ -1,0 +1,39 @@
+// What the compiler does with files that are not C, and the kernel's own configuration of changed Kconfig files.
+
+extension Compiler {
+    /// Assembles `.S` files as `source/` holds them now. `label` keeps pre and post apart. Returns the objects' paths
+    /// in the order of the units.
+    func assemble(_ units: [TranslationUnit], label: String) async throws -> [String] {
+        try Files.createDirectory(workspace.root + "/work")
+        return try await inParallel(Array(units.enumerated())) { position, unit in
+            let object = "\(workspace.root)/work/\(position).\(label).S.o"
+            try await run(
+                unit.command.compiler + ["-c", "-o", object, "\(workspace.source)/\(unit.path)"],
+                path: unit.path)
+            return object
+        }
+    }
+
+    /// Whether the config builds a source file of the kernel's tree.
+    func isBuilt(_ path: String) async throws -> Bool {
+        let locator = UnitLocator(
+            source: workspace.source, object: workspace.object,
+            architecture: Workspace.sourceArchitecture(configuration.arch),
+            listings: workspace.listings)
+        return try await locator.place(of: path) != .nothing
+    }
+}
+
+extension Workspace {
+    /// What the Kconfig files of `source/`, as they are now, make of the kernel's config. The object tree's own config
+    /// stays as it is. The output is the new config; a failure is kconfig's.
+    func reconfigured(_ configuration: Configuration) async throws -> CommandResult {
+        let folder = root + "/work/kconfig"
+        try Files.createDirectory(folder)
+        let path = folder + "/.config"
+        try Files.write(Files.read(object + "/.config"), to: path)
+        var result = try await make(["KCONFIG_CONFIG=" + path, "olddefconfig"], configuration).run()
+        if result.succeeded { result.output = try Files.read(path) }
+        return result
+    }
+}
