@@ -16,7 +16,7 @@ struct DiffFixture {
     /// `headers` are files that both include, by name.
     init(
         _ pre: String, _ post: String, flags: [String] = [], replacing: Set<String> = [],
-        headers: [String: (pre: String, post: String)] = [:]
+        headers: [String: (pre: String, post: String)] = [:], module: String? = nil
     ) async throws {
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }
@@ -39,7 +39,7 @@ struct DiffFixture {
         preObject = try ObjectFile(path: folder + "/pre.o")
         postObject = try ObjectFile(path: folder + "/post.o")
         difference = try UnitDifference.compare(
-            path: "u.c", module: nil, prePath: folder + "/pre.o", postPath: folder + "/post.o",
+            path: "u.c", module: module, prePath: folder + "/pre.o", postPath: folder + "/post.o",
             tables: Self.tables, replacing: replacing,
             source: SourceChange(changed.mapValues { Self.file($0.pre, $0.post) }))
     }

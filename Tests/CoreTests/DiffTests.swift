@@ -148,7 +148,30 @@ import Testing
 
     @Test func unknownSectionsAreRefused() async throws {
         let text = "__attribute__((section(\"__unheard_of\"))) int x = 1;"
-        await #expect(throws: Failure.self) { try await DiffFixture(text, text) }
+        let failure = await #expect(throws: Failure.self) { try await DiffFixture(text, text) }
+        #expect(failure?.finding == "unknown-section")
+    }
+
+    @Test func aUnitThatCannotBeComparedIsAFinding() async throws {
+        let head =
+            "extern void g(int); __attribute__((section(\".init.text\"), noinline)) static int i(int x) { return x + 4; } "
+            + "__attribute__((section(\".init.text\"))) void s(void) { g(i(1)); } "
+        let failure = await #expect(throws: Failure.self) {
+            try await DiffFixture(
+                head + "void f(int x) { g(x); g(1); g(2); }", head + "void f(int x) { g(x); g(1); g(i(x)); }")
+        }
+        let finding = try #require(failure.flatMap { Finding($0, file: "u.c") })
+        #expect(finding.code == "init-reference" && finding.severity == .error && !finding.canBeForced)
+        // What says nothing about the change stays a failure.
+        #expect(Finding(Failure("no space"), file: "u.c") == nil)
+    }
+
+    @Test func findingsAreInTheOrderOfFilesAndLines() {
+        func finding(_ file: String, _ line: Int?) -> Finding {
+            Finding("ambiguous", .error, file: file, line: line, "m", advice: "a")
+        }
+        let sorted = Finding.sorted([finding("b", 2), finding("a", 9), finding("b", nil), finding("a", 3)])
+        #expect(sorted.map { "\($0.file)\($0.line ?? 0)" } == ["a3", "a9", "b0", "b2"])
     }
 
     @Test func functionsWithoutRoomForARedirect() async throws {
@@ -169,7 +192,7 @@ import Testing
         #expect(fixture.codes == ["entry-code"])
     }
 
-    @Test func jumpKeysOfNewCode() async throws {
+    @Test func aJumpLabelAtTheBeginningLeavesNoRoom() async throws {
         let text = """
             extern void g(int); extern long key;
             void f(int x) {
@@ -180,8 +203,6 @@ import Testing
             }
             """
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))
-        let shipped = try #require(fixture.difference.shipment?.object)
-        #expect(RedirectReview.jumpKeys(of: shipped) == ["key"])
         // The site is in the first bytes: the kernel would find a redirect there and stop.
         #expect(fixture.codes == ["no-room"])
     }

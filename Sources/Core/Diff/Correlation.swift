@@ -7,6 +7,7 @@
 // 4. ... referred to by the same functions next to the same strings and functions (`_rs.24` of a rate-limited
 //    message, of which smb3_receive_transform has nine, all alike)
 // 5. ... referred to by the same functions equally often, in the order in which they are referred to
+// 6. another name in common: an alias came or went
 //
 // Strings and nameless constants need no correlation: their content is their identity.
 
@@ -42,17 +43,42 @@ struct Correlation {
         for (key, posts) in postGroups.sorted(by: { $0.key < $1.key }) {
             guard let pres = preGroups[key] else { continue }
             if pres.count == 1 && posts.count == 1 {
-                pair(pres[0], posts[0])
+                // A rate limit with other numbers is another rate limit, of which nothing is kept.
+                if !Self.isHarmless(key) || sameBytes(pres[0], posts[0]) { pair(pres[0], posts[0]) }
             } else {
                 undecided.append((key, pres, posts))
             }
         }
         for (key, pres, posts) in undecided { decide(key, pres, posts) }
+        pairAliases()
+    }
+
+    /// Pairs what has a name in common but not the first one: an alias came or went, or a symbol became local.
+    private mutating func pairAliases() {
+        var owners: [String: Int?] = [:]
+        for (index, span) in pre.spans.enumerated() where postOfPre[index] == nil {
+            for name in span.names { owners.updateValue(owners[name] == nil ? index : nil, forKey: name) }
+        }
+        for (index, span) in post.spans.enumerated() where preOfPost[index] == nil {
+            let found = Set(span.names.compactMap { owners[$0] ?? nil })
+            if found.count == 1, let only = found.first, postOfPre[only] == nil,
+                pre.spans[only].isFunction == span.isFunction,
+                // Equal first names have been looked at above.
+                canonicalName(pre.spans[only].name) != canonicalName(span.name)
+            {
+                pair(only, index)
+            }
+        }
     }
 
     private mutating func pair(_ a: Int, _ b: Int) {
         preOfPost[b] = a
         postOfPre[a] = b
+    }
+
+    private func sameBytes(_ a: Int, _ b: Int) -> Bool {
+        pre.spans[a].range.count == post.spans[b].range.count
+            && pre.bytes(of: pre.spans[a]) == post.bytes(of: post.spans[b])
     }
 
     /// Spans with names, by canonical name and kind. A function never correlates with data.
@@ -164,11 +190,11 @@ struct Correlation {
     }
 
     /// Whether a group holds only what keeps no state that matters: what was printed once already, rate limits,
-    /// descriptors of debug messages, lock classes. A new copy of such an object is harmless.
+    /// descriptors of debug messages, lock classes, what tracers print strings by. A new copy of such an object is harmless.
     static func isHarmless(_ key: String) -> Bool {
         let names = [
             "_rs", "__already_done", "__print_once", "__warned", "___done", "__key", "__UNIQUE_ID_ddebug",
-            "descriptor",
+            "descriptor", "___tp_str",
         ]
         return names.contains { key == "d " + $0 + ".#" || key == "d " + $0 + "#" || key == "d " + $0 }
     }

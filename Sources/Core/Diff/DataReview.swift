@@ -55,9 +55,10 @@ struct DataReview {
         case .exitCode:
             guard module != nil else { return }
             add(
-                "exit-changed", .error, name,
+                "exit-changed", .warning, name,
                 "'\(name)' runs only when the module is unloaded, and it changes",
-                "the module keeps its old function; let it through with --force exit-changed if that is safe")
+                "a module with an update cannot be unloaded, and after undo its old function runs; what the new code leaves behind must be what the old function clears"
+            )
         case .perCPU:
             add(
                 "percpu-changed", .error, name,

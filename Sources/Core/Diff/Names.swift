@@ -10,7 +10,8 @@ func canonicalName(_ name: String) -> String {
             \.element)
         if kept.count < parts.count { result = kept.joined(separator: ".") + ".#" }
     }
-    if result.hasPrefix("__UNIQUE_ID_") {
+    // __UNIQUE_ID() of compiler.h; BTF_ID() of btf_ids.h: both end in __COUNTER__, the latter also in __LINE__.
+    if result.hasPrefix("__UNIQUE_ID_") || result.hasPrefix("__BTF_ID__") {
         var end = result[...]
         if end.hasSuffix(".#") { end = end.dropLast(2) }
         while end.last?.isNumber == true { end.removeLast() }

@@ -65,11 +65,12 @@ final class ObjectSpans {
         where symbol.isDefinedInSection && !symbol.isSectionSymbol && symbol.type != SymbolType.file {
             symbolsOf[symbol.section].append(index)
         }
+        let pieces = Self.piecesOfAuxiliaryCode(object)
         for (index, section) in object.sections.enumerated() {
             let role = try TableSections.role(of: section, object: path)
             roles.append(role)
             if role != .ignored && role != .codeTable && role != .objtoolTable {
-                divide(index, role, symbolsOf[index])
+                divide(index, role, symbolsOf[index], pieces[index] ?? [])
             }
         }
         for (index, symbol) in object.symbols.enumerated()
@@ -82,7 +83,24 @@ final class ObjectSpans {
         }
     }
 
-    private func divide(_ index: Int, _ role: SectionRole, _ symbols: [Int]) {
+    /// Where the pieces of code begin that stand in `.altinstr_aux`, by section: code that a function jumps to until an
+    /// alternative has been applied (`_static_cpu_has` of arch/x86/include/asm/cpufeature.h). They have no symbols; the
+    /// jumps to them, whose last four bytes are the field, tell.
+    private static func piecesOfAuxiliaryCode(_ object: ObjectFile) -> [Int: Set<Int>] {
+        var pieces: [Int: Set<Int>] = [:]
+        for section in object.sections where section.isExecutable {
+            for relocation in section.relocations {
+                let symbol = object.symbols[relocation.symbol]
+                guard symbol.isSectionSymbol, symbol.isDefinedInSection,
+                    object.sections[symbol.section].name == TableSections.auxiliaryCode
+                else { continue }
+                pieces[symbol.section, default: [0]].insert(Int(symbol.value) + Int(relocation.addend) + 4)
+            }
+        }
+        return pieces
+    }
+
+    private func divide(_ index: Int, _ role: SectionRole, _ symbols: [Int], _ pieces: Set<Int>) {
         let section = object.sections[index]
         guard section.size > 0 || !symbols.isEmpty else { return }
         func add(_ range: Range<Int>, _ names: [Int]) {
@@ -105,6 +123,11 @@ final class ObjectSpans {
         // Strings, constants and replacement code are found by offset, not by name.
         if role == .strings || role == .constants || role == .replacementCode {
             add(0..<section.size, [])
+            return
+        }
+        if !pieces.isEmpty {
+            let cuts = pieces.filter { $0 >= 0 && $0 < section.size }.sorted() + [section.size]
+            for (start, end) in zip(cuts, cuts.dropFirst()) { add(start..<end, []) }
             return
         }
         let starts = Dictionary(grouping: symbols) { Int(object.symbols[$0].value) }
@@ -224,7 +247,7 @@ final class ObjectSpans {
     private func readTable(_ index: Int) throws {
         let section = object.sections[index]
         var ranges: [Range<Int>] = []
-        if let size = tables[section.name], roles[index] == .codeTable {
+        if let size = TableSections.entrySize(section.name, tables), roles[index] == .codeTable {
             var start = 0
             while start < section.size {
                 // The last entry's padding may be missing (.parainstructions).

@@ -59,18 +59,4 @@ enum RedirectReview {
             "no-room", .error, file: path, symbol: name, message + ": there is no room for a redirect",
             advice: "make the change in its callers, or in a function that it calls")
     }
-
-    /// Names of the existing static keys that the jump labels of a shipped object belong to: the third field of
-    /// `struct jump_entry` (include/linux/jump_label.h: s32 code, s32 target, long key).
-    static func jumpKeys(of object: ObjectFile) -> [String] {
-        var names: Set<String> = []
-        for section in object.sections where section.name == "__jump_table" {
-            for relocation in section.relocations where relocation.offset % 16 == 8 {
-                guard object.symbols.indices.contains(relocation.symbol) else { continue }
-                let symbol = object.symbols[relocation.symbol]
-                if symbol.isUndefined { names.insert(symbol.name) }
-            }
-        }
-        return names.sorted()
-    }
 }

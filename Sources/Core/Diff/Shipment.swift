@@ -78,7 +78,7 @@ struct Shipper {
     }
 
     private mutating func run() throws -> Shipment {
-        for index in try closure() { place(index) }
+        for index in try closure() { try place(index) }
         // Placing a string or a piece of replacement code adds chunks while relocations are translated.
         var next = 0
         while next < chunks.count {
@@ -134,7 +134,7 @@ struct Shipper {
 
     // MARK: - Placing
 
-    private mutating func place(_ index: Int) {
+    private mutating func place(_ index: Int) throws {
         let span = post.spans[index]
         let section = post.object.sections[span.section]
         let alignment = span.isFunction ? 16 : max(1, section.alignment)
@@ -155,15 +155,20 @@ struct Shipper {
                     type: span.isFunction ? SymbolType.function : SymbolType.object, section: target))
             namedSymbols[name] = out.symbols.count - 1
         }
-        for entry in post.entries[index] ?? [] { placeEntry(entry) }
+        for entry in post.entries[index] ?? [] { try placeEntry(entry) }
     }
 
-    private mutating func placeEntry(_ entry: TableEntry) {
+    private mutating func placeEntry(_ entry: TableEntry) throws {
         let section = post.object.sections[entry.section]
         if section.name == "__patchable_function_entries" { return }
+        guard !section.name.hasPrefix(TableSections.runtimeConstants) else {
+            throw Failure(
+                "new code holds a constant that the kernel computes at boot (section '\(section.name)')",
+                status: .cannotBePatched)
+        }
         let target = outSection(section.name, like: section)
         // The padding that the assembler may leave out behind the last entry must be there before the next one.
-        let size = post.tables[section.name] ?? entry.range.count
+        let size = TableSections.entrySize(section.name, post.tables) ?? entry.range.count
         let offset = append(
             bytes: Array(section.contents[entry.range]), size: entry.range.count, 1, to: target)
         if size > entry.range.count {
@@ -177,6 +182,7 @@ struct Shipper {
     /// `.text.f` goes to `.text` (the loader of Linux 6.1 applies `.smp_locks` only there), `.data.x` to `.data`;
     /// sections with a meaning of their own (`.noinstr.text`, `.data..read_mostly`) keep their names.
     private func outName(_ name: String, _ span: ObjectSpan) -> String {
+        if name == TableSections.auxiliaryCode { return name }
         if span.isFunction { return name.hasPrefix(".noinstr") ? ".noinstr.text" : ".text" }
         for prefix in [".data", ".bss", ".rodata"]
         where name.hasPrefix(prefix + ".") && !name.hasPrefix(prefix + "..") {
@@ -270,12 +276,17 @@ struct Shipper {
         }
         if span.role == .initCode || span.role == .initData || (span.role == .exitCode) {
             throw Failure(
-                "new code refers to '\(span.name)', which is gone after boot", status: .cannotBePatched)
+                "new code refers to '\(span.name)', which is gone after boot", status: .cannotBePatched,
+                hint: "let the new code do without it: what is marked __init or __exit is not in memory",
+                finding: "init-reference")
         }
         guard !span.names.isEmpty else {
             throw Failure(
                 "new code refers to a nameless place in section '\(post.object.sections[span.section].name)'",
-                status: .cannotBePatched)
+                status: .cannotBePatched,
+                hint:
+                    "give the object a name, or leave the function that uses it as it is; please report it with the name of the source file",
+                finding: "nameless-reference")
         }
         relocation.symbol = reference(span.name, span: index)
     }
@@ -292,7 +303,11 @@ struct Shipper {
         if inPlace.contains(index) { return false }
         guard span.isFunction, correlation.preOfPost[index] != nil else { return true }
         if isTable(chunk.source) { return true }
-        if post.roles[chunk.source] == .replacementCode { return !isEntry(addend, relocation) }
+        if post.roles[chunk.source] == .replacementCode
+            || post.object.sections[chunk.source].name == TableSections.auxiliaryCode
+        {
+            return !isEntry(addend, relocation)
+        }
         guard chunk.isCode, let from = post.span(at: chunk.range.lowerBound, section: chunk.source) else {
             return false
         }

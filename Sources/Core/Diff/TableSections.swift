@@ -46,6 +46,8 @@ enum TableSections {
         (".meminit.data*", .initData), (".meminit.rodata*", .initData), (".memexit.*", .initData),
         (".exit.data*", .initData), (".init.bss*", .initData), (".init.ramfs*", .initData),
         (".init_array*", .registration), (".ctors*", .registration),
+        (".fini_array*", .registration), (".dtors*", .registration), (".init.scratch", .initData),
+        (".dtb.init.rodata", .initData),
         (".exitcall*", .registration), (".initcall*", .registration), (".con_initcall*", .registration),
         (".security_initcall*", .registration),
         (".text*", .code), (".noinstr.text*", .code), (".ref.text*", .code), (".sched.text*", .code),
@@ -54,7 +56,7 @@ enum TableSections {
         (".irqentry.text*", .code), (".softirqentry.text*", .code), (".static_call.text", .code),
         (".fixup*", .code),
         (".altinstructions", .codeTable), (".altinstr_replacement", .replacementCode),
-        (".altinstr_aux", .code),
+        (auxiliaryCode, .code),
         ("__bug_table", .codeTable), ("__ex_table", .codeTable), ("__jump_table", .codeTable),
         (".parainstructions", .codeTable), (".smp_locks", .codeTable), ("__mcount_loc", .codeTable),
         ("__patchable_function_entries", .codeTable),
@@ -68,6 +70,8 @@ enum TableSections {
         (".export_symbol", .export),
         ("__param", .registration), ("__obsparm", .registration), (".modinfo", .ignored),
         ("__tracepoints_ptrs", .registration), ("__tracepoints_strings", .strings), ("__tracepoints", .data),
+        // Pointers that tracers print strings by, of the image only; srcu_struct objects that a module's load prepares.
+        ("__tracepoint_str", .data), ("___srcu_struct_ptrs", .registration),
         ("_ftrace_events", .registration), ("__syscalls_metadata", .registration),
         ("_ftrace_eval_map", .registration),
         ("_kprobe_blacklist", .registration), ("_error_injection_whitelist", .registration),
@@ -79,6 +83,7 @@ enum TableSections {
         ("__thermal_table*", .registration), ("__governor_thermal_table", .registration),
         ("__timer_of_table", .registration),
         ("__irqchip_of_table", .registration), ("__clk_of_table", .registration),
+        ("__irqchip_acpi_probe_table", .registration), ("__timer_acpi_probe_table", .registration),
         ("__reservedmem_of_table", .registration),
         ("__cpu_method_of_table", .registration), ("__cpuidle_method_of_table", .registration),
         ("__lsm_info.init", .registration),
@@ -89,15 +94,32 @@ enum TableSections {
         (".x86_intel_mid_dev.init", .registration), (".iommu_table*", .registration),
         (".tracing_initcall*", .registration),
         (".pci_fixup*", .registration), (".builtin_fw*", .registration), (".rodata.runtime*", .data),
-        ("runtime_*", .codeTable),
+        (runtimeConstants + "*", .codeTable),
+        // Counters of memory profiling, one a place that allocates; the loader registers those of a module.
+        ("alloc_tags", .data),
         (".data..percpu*", .perCPU), (".bss..decrypted", .data), (".data..decrypted", .data),
         (".data*", .data), (".bss*", .data), (".brk*", .initData), (".rodata*", .data), (".ref.data*", .data),
         (".ref.rodata*", .data), (".vvar*", .data), ("__bss*", .data),
         (".note*", .ignored), (".comment", .ignored), (".gnu.linkonce.this_module", .ignored),
+        // What modpost adds to a module.
+        ("__versions", .ignored), ("__version_ext_*", .ignored),
         (".debug*", .ignored),
         (".eh_frame", .ignored), (".llvm*", .ignored), (".gnu.version*", .ignored),
         (".gnu.attributes", .ignored),
     ]
+
+    /// Code that runs until alternatives are applied; pieces of functions, without symbols.
+    static let auxiliaryCode = ".altinstr_aux"
+
+    /// Lists of places in code that hold a constant which the kernel computes while it boots (since Linux 6.11).
+    static let runtimeConstants = "runtime_"
+
+    /// The size of a table's entries in bytes; nil where they have no common size or it is not known.
+    /// - Parameter tables: the sizes that depend on the kernel.
+    static func entrySize(_ name: String, _ tables: [String: Int]) -> Int? {
+        // Self-relative offsets of 32 bits (include/asm-generic/vmlinux.lds.h: RUNTIME_CONST).
+        name.hasPrefix(runtimeConstants) ? 4 : tables[name]
+    }
 
     /// The role of a section. Fails on an allocated section that no row names.
     static func role(of section: Section, object: String) throws -> SectionRole {
@@ -113,8 +135,8 @@ enum TableSections {
             "object '\(object)' has a section that git-ksplice does not know: '\(section.name)'",
             status: .cannotBePatched,
             hint:
-                "please report it with the name of the source file; it is not ignored because it may hold a table that code needs"
-        )
+                "please report it with the name of the source file; it is not ignored because it may hold a table that code needs",
+            finding: "unknown-section")
     }
 
     private static func matches(_ name: String, _ pattern: String) -> Bool {

@@ -1,0 +1,127 @@
+// Which object of pre is which of post, in the cases that kernels are full of: numbered statics that come, go and move,
+// objects whose state does not matter, pieces of code without names.
+
+import Testing
+
+@testable import Core
+
+@Suite struct CorrelationTests {
+    /// Names of post spans with the pre spans that they are taken for, `-` for none; numbered names only.
+    private func pairs(_ fixture: DiffFixture, _ prefix: String) throws -> [String] {
+        let (pre, post) = try fixture.spans()
+        let correlation = Correlation(pre: pre, post: post)
+        return post.spans.indices.filter { post.spans[$0].name.hasPrefix(prefix) }.map { index in
+            "\(post.spans[index].name)=\(correlation.preOfPost[index].map { pre.spans[$0].name } ?? "-")"
+        }.sorted()
+    }
+
+    @Test func anotherRateLimitIsANewOne() async throws {
+        func text(_ interval: Int, _ call: String) -> String {
+            """
+            extern int limit(void *); extern void say(const char *);
+            void f(int x) { static struct { int a, b; } _rs = { \(interval), 10 }; if (limit(&_rs)) say("\(call)"); say("x"); }
+            """
+        }
+        let other = try await DiffFixture(text(5, "old"), text(2, "new"))
+        #expect(other.codes == [])
+        #expect(try pairs(other, "_rs").allSatisfy { $0.hasSuffix("=-") })
+        let same = try await DiffFixture(text(5, "old"), text(5, "new"))
+        #expect(try pairs(same, "_rs").allSatisfy { !$0.hasSuffix("=-") })
+    }
+
+    @Test func aVariableWithAnotherInitialValueIsNot() async throws {
+        func text(_ value: Int) -> String {
+            "extern void say(int); void f(int x) { static int count = \(value); say(count += x); }"
+        }
+        #expect(try await DiffFixture(text(5), text(6)).codes == ["data-changed"])
+    }
+
+    /// What `_static_cpu_has` of arch/x86/include/asm/cpufeature.h expands to, as far as sections go.
+    private static func has(_ bit: Int) -> String {
+        """
+        asm goto("1: jmp 6f\\n.section .altinstr_aux,\\"ax\\"\\n6: testb $\(bit),flags\\njnz %l[yes]\\njmp %l[no]\\n.previous\\n" : : : : yes, no);
+        """
+    }
+
+    private static func user(_ name: String, _ bit: Int, _ more: String = "") -> String {
+        "int \(name)(int x) { \(more) \(has(bit)) yes: return x + \(bit); no: say(x); return 0; }"
+    }
+
+    @Test func piecesWithoutNamesAreComparedOneByOne() async throws {
+        let head = "extern char flags[]; extern void say(int);"
+        let pre = [head, Self.user("a", 1), Self.user("b", 2), Self.user("c", 3)].joined(separator: "\n")
+        let post = [
+            head, Self.user("new", 7), Self.user("a", 1), Self.user("b", 2, "say(4);"), Self.user("c", 3),
+        ]
+        .joined(separator: "\n")
+        let fixture = try await DiffFixture(pre, post)
+        // The piece of `new` in front moves all others, and only b has changed.
+        #expect(fixture.changed == ["b", "new"])
+        let shipped = try #require(fixture.difference.shipment?.object)
+        let auxiliary = try #require(shipped.section(named: TableSections.auxiliaryCode))
+        // Two pieces of a test, a conditional jump and a jump, each with three references.
+        #expect(shipped.sections[auxiliary].relocations.count == 6)
+        // Jumps back lead into the new code, never into the old function's.
+        let back = shipped.sections[auxiliary].relocations.filter {
+            shipped.symbols[$0.symbol].name != "flags"
+        }
+        #expect(back.count == 4)
+        for relocation in back {
+            let target = shipped.symbols[relocation.symbol]
+            #expect(target.isDefinedInSection, "\(target.name)")
+            #expect(target.isDefinedInSection && shipped.sections[target.section].isExecutable)
+        }
+    }
+
+    @Test func exitCodeOfAModuleIsAWarning() async throws {
+        func text(_ value: Int, _ other: Int) -> String {
+            """
+            extern void say(int);
+            __attribute__((section(".exit.text"))) void cleanup(void) { say(\(value)); }
+            void f(void) { say(\(other)); }
+            """
+        }
+        let fixture = try await DiffFixture(text(1, 1), text(2, 2), module: "m")
+        #expect(fixture.difference.findings.map(\.code) == ["exit-changed"])
+        #expect(fixture.codes == [])
+        #expect(fixture.changed == ["f"])
+        #expect(try await DiffFixture(text(1, 1), text(2, 2)).difference.findings.isEmpty)
+    }
+
+    @Test func namesThatEndInACounterAreTheSame() async throws {
+        func text(_ counter: Int, _ value: Int) -> String {
+            """
+            asm(".pushsection .BTF_ids,\\"a\\"\\n.local ids\\nids:\\n.local __BTF_ID__struct__file__\(counter)\\n"
+                "__BTF_ID__struct__file__\(counter): .zero 4\\n.popsection");
+            extern const unsigned ids[]; extern void say(int);
+            const struct ops { const unsigned *id; } ops = { ids };
+            void f(void) { say(\(value)); }
+            """
+        }
+        let fixture = try await DiffFixture(text(14981, 1), text(15032, 2))
+        #expect(fixture.codes == [])
+        #expect(fixture.changed == ["f"])
+    }
+
+    @Test func anAliasThatComesIsNoOtherFunction() async throws {
+        func text(_ alias: String, _ value: Int) -> String {
+            "extern void say(int); void handle(int x) { say(x); say(\(value)); } \(alias)"
+        }
+        let alias = "void before(int) __attribute__((alias(\"handle\")));"
+        let same = try await DiffFixture(text("", 1), text(alias, 1))
+        #expect(same.changed == [])
+        let changed = try await DiffFixture(text(alias, 1), text("", 2))
+        #expect(changed.replaced.count == 1 && changed.changed.count == 1)
+    }
+
+    @Test func aFunctionThatBecomesLocalIsTheSame() async throws {
+        func text(_ storage: String, _ value: Int) -> String {
+            """
+            extern void say(int); \(storage) __attribute__((noinline)) void help(int x) { say(x); say(\(value)); }
+            void f(int x) { help(x); help(x + 1); }
+            """
+        }
+        let fixture = try await DiffFixture(text("", 1), text("static", 2))
+        #expect(fixture.changed == fixture.replaced && fixture.replaced.contains("help"))
+    }
+}
