@@ -153,12 +153,17 @@ import Testing
         // Of a module whose variables kallsyms does not list; the kernel image has a variable of that name.
         let unit = MatchUnit(path: "u.c", module: "m", object: fixture.object)
         let own = try #require(fixture.object.symbols.firstIndex { $0.name == "state" })
-        let result = MatchResult(
-            functions: [[]], values: [[:]], failures: [], notPresent: [], statistics: .init(), units: [unit],
-            symbols: KernelSymbols([
-                .init(address: 0xffff_ffff_8290_0000, kind: UInt8(ascii: "d"), name: "state")
-            ]))
-        #expect(throws: Failure.self) { try result.resolve("state", unit: 0, symbolIndex: own) }
-        #expect(try result.resolve("state", unit: 0).address == 0xffff_ffff_8290_0000)
+        func result(_ kind: Character) -> MatchResult {
+            MatchResult(
+                functions: [[]], values: [[:]], failures: [], notPresent: [], statistics: .init(),
+                units: [unit],
+                symbols: KernelSymbols([
+                    .init(address: 0xffff_ffff_8290_0000, kind: kind.asciiValue!, name: "state")
+                ]))
+        }
+        #expect(throws: Failure.self) { try result("D").resolve("state", unit: 0, symbolIndex: own) }
+        #expect(try result("D").resolve("state", unit: 0).address == 0xffff_ffff_8290_0000)
+        // A static variable of another object of the image.
+        #expect(throws: Failure.self) { try result("d").resolve("state", unit: 0) }
     }
 }

@@ -103,6 +103,33 @@ struct ELFEditor {
         headers[section] = header
     }
 
+    /// Takes entries of equal size out of a table, with their relocations; those behind them move up.
+    mutating func removeEntries(_ removed: Set<Int>, of section: Int, size: Int) throws {
+        let old = contents(section)
+        var kept: [UInt8] = []
+        var moved: [Int: Int] = [:]
+        for entry in 0..<old.count / size where !removed.contains(entry) {
+            moved[entry] = kept.count / size
+            kept += old[entry * size..<(entry + 1) * size]
+        }
+        for table in headers.indices
+        where headers[table].type == SectionType.rela && headers[table].info == section {
+            let records = contents(table)
+            var left: [UInt8] = []
+            for start in stride(from: 0, to: records.count / 24 * 24, by: 24) {
+                guard let offset = records.load(UInt64.self, at: start), offset < UInt64(old.count) else {
+                    throw malformed("a relocation lies outside")
+                }
+                guard let place = moved[Int(offset) / size] else { continue }
+                var record = Array(records[start..<start + 24])
+                record.store(UInt64(place * size + Int(offset) % size), at: 0)
+                left += record
+            }
+            replaceContents(table, with: left)
+        }
+        replaceContents(section, with: kept)
+    }
+
     /// The symbol table, in file order.
     func symbols() throws -> [RawSymbol] {
         guard let table = headers.first(where: { $0.type == SectionType.symbolTable }),

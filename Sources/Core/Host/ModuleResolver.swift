@@ -5,7 +5,7 @@
 
 /// Edits a relocatable module for loading.
 public struct ModuleResolver {
-    private var editor: ELFEditor
+    var editor: ELFEditor
 
     /// The module as edited so far.
     public var bytes: [UInt8] { editor.bytes }

@@ -20,6 +20,13 @@ public struct KernelSymbol: Sendable, Equatable {
         self.module = module
     }
 
+    /// Whether other objects could be linked with it. Only the image's symbols tell: those of modules have a capital letter
+    /// where they are exported (kernel/kallsyms.c, s_show).
+    var mayBeGlobal: Bool {
+        module != nil || isWeak || kind == UInt8(ascii: "v")
+            || kind >= UInt8(ascii: "A") && kind <= UInt8(ascii: "Z")
+    }
+
     public var isCode: Bool { kind == UInt8(ascii: "t") || kind == UInt8(ascii: "T") || isWeak }
     public var isWeak: Bool { kind == UInt8(ascii: "W") || kind == UInt8(ascii: "w") }
 }

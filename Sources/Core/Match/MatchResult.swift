@@ -123,7 +123,8 @@ public struct ResolvedSymbol: Sendable, Equatable {
 extension MatchResult {
     /// The address of a name for code of a unit: what matching learned for it, else what the unit's own module has
     /// under this name, else the kernel image, else the one module that has it. `symbolIndex` says which symbol of the
-    /// pre object is meant, where several have the name. Fails where there is none or several.
+    /// pre object is meant, where several have the name. A symbol that the unit does not define is global: a static one of
+    /// that name in the image is another thing. Fails where there is none or several.
     public func resolve(_ name: String, unit: Int, symbolIndex: Int? = nil) throws -> ResolvedSymbol {
         guard units.indices.contains(unit) else { throw Failure("there is no unit \(unit)") }
         let all = units[unit].object.symbols
@@ -143,8 +144,8 @@ extension MatchResult {
                 status: .verificationRefused)
         }
         if let module = units[unit].module, let found = try one(name, unit, in: module) { return found }
-        if let found = try one(name, unit, in: nil) { return found }
-        let others = self.symbols.named(name)
+        if let found = try one(name, unit, in: nil, where: \.mayBeGlobal) { return found }
+        let others = self.symbols.named(name).filter(\.mayBeGlobal)
         let places = Set(others.map(\.address))
         if places.count > 1 { throw ambiguous(name, unit, places.sorted()) }
         guard let only = others.first else {
@@ -155,14 +156,30 @@ extension MatchResult {
         return ResolvedSymbol(address: only.address, module: only.module)
     }
 
+    /// Whether a symbol of a pre object is a variable that is write-protected once its module or the kernel is up.
+    func isReadOnlyAfterInit(_ symbol: Int?, unit: Int) -> Bool {
+        let object = units[unit].object
+        guard let symbol, object.symbols.indices.contains(symbol), object.symbols[symbol].isDefinedInSection
+        else { return false }
+        return object.sections[object.symbols[symbol].section].name.hasPrefix(".data..ro_after_init")
+    }
+
+    /// Whether anything that code of a unit could mean has this name.
+    func knows(_ name: String, unit: Int) -> Bool {
+        symbols.named(name).contains { $0.mayBeGlobal }
+            || units[unit].object.symbols.contains { $0.name == name && $0.isDefinedInSection }
+    }
+
     /// The module that lists a symbol at an address; the unit's own where kallsyms does not know the name.
     private func holder(of name: String, at address: UInt64, unit: Int) -> String? {
         let listed = symbols.named(name).filter { $0.address == address }
         return listed.isEmpty ? units[unit].module : listed[0].module
     }
 
-    private func one(_ name: String, _ unit: Int, in module: String?) throws -> ResolvedSymbol? {
-        let places = Set(symbols.named(name, in: module).map(\.address))
+    private func one(
+        _ name: String, _ unit: Int, in module: String?, where isMeant: (KernelSymbol) -> Bool = { _ in true }
+    ) throws -> ResolvedSymbol? {
+        let places = Set(symbols.named(name, in: module).filter(isMeant).map(\.address))
         if places.count > 1 { throw ambiguous(name, unit, places.sorted()) }
         return places.first.map { ResolvedSymbol(address: $0, module: module) }
     }

@@ -254,6 +254,9 @@ struct PreparedUpdate {
     let constants: [MatchedConstant]
     /// What the kernel has write-protected since it booted.
     let readOnly: Range<UInt64>
+    /// Addresses of variables of modules that are write-protected since the module was loaded.
+    private let readOnlyOfModules: Set<UInt64>
+    private let memory: any KernelMemory
     /// The modules that addresses of the update lead into, where they were when it was matched.
     private let modules: [String: UInt64]
     private let addresses: [UInt64]
@@ -291,6 +294,11 @@ struct PreparedUpdate {
             if let module = found.module { held.insert(module) }
             return found.address
         }
+        self.memory = memory
+        readOnlyOfModules = Set(
+            zip(update.manifest.references, addresses).compactMap { reference, address in
+                result.isReadOnlyAfterInit(reference.preSymbol, unit: reference.unit) ? address : nil
+            })
         let places = Dictionary(loaded.map { ($0.name, $0.address) }) { first, _ in first }
         modules = Dictionary(uniqueKeysWithValues: held.map { ($0, places[$0] ?? 0) })
         let (start, end) = (symbols.unique("__start_rodata"), symbols.unique("__end_rodata"))
@@ -327,6 +335,14 @@ struct PreparedUpdate {
     /// The update module with its tables filled in.
     func module(_ update: Update) throws -> ModuleResolver {
         var module = try ModuleResolver(update.file(Update.Path.module), name: Update.Path.module)
+        try module.settleJumpLabels(
+            address: { name in name.hasPrefix("ksplice.") ? try address(of: name) : symbols.unique(name) },
+            isFinal: { readOnly.contains($0) || readOnlyOfModules.contains($0) },
+            isEnabled: { key in
+                // The counter at the beginning of struct static_key.
+                let bytes = try memory.read(at: key, count: 4)
+                return (bytes.load(Int32.self, at: 0) ?? 0) > 0
+            })
         try module.fillTables(
             functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
             parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, data: constants,

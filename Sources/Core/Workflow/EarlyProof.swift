@@ -47,11 +47,10 @@ struct EarlyProof {
             guard let unit = proven.firstIndex(of: constant.unit) else { continue }
             _ = try matcher.constant(unit: unit, symbolIndex: constant.preSymbol, size: constant.size)
         }
-        try checkReferences(update.manifest, result, proven)
-        var findings: [Finding] = []
+        var findings = try missingSymbols(update.manifest, result, proven)
         for (position, index) in proven.enumerated() {
             let view = ProvenUnit(difference: differences[index], result: result, unit: position)
-            findings += view.splitRedirects() + (try view.readOnlyKeys(kernel.symbols))
+            findings += view.splitRedirects()
         }
         return Proof(
             functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven,
@@ -89,13 +88,28 @@ struct EarlyProof {
     }
 
     /// Every symbol that applying will look for must be there, in the kernel or among the exports of a module.
-    private func checkReferences(_ manifest: Manifest, _ result: MatchResult, _ proven: [Int]) throws {
+    private func missingSymbols(_ manifest: Manifest, _ result: MatchResult, _ proven: [Int]) throws
+        -> [Finding]
+    {
         let exported = Set(kernel.exports.lazy.filter { $0.object != "vmlinux" }.map(\.name))
+        var findings: [Finding] = []
         for reference in manifest.references where !exported.contains(reference.name) {
             guard let unit = proven.firstIndex(of: reference.unit) else { continue }
             if let symbol = reference.preSymbol, result.values[unit][symbol] != nil { continue }
+            guard result.knows(reference.name, unit: unit) else {
+                findings.append(
+                    Finding(
+                        "symbol-missing", .error, file: manifest.units[reference.unit].path,
+                        symbol: reference.name,
+                        "new code refers to '\(reference.name)', which this kernel does not have",
+                        advice:
+                            "make one update of this change and the one that adds it, for example from a range of commits"
+                    ))
+                continue
+            }
             _ = try result.resolve(reference.name, unit: unit)
         }
+        return findings
     }
 }
 
@@ -116,39 +130,6 @@ private struct ProvenUnit {
             return RedirectReview.noRoom(
                 difference.path, function.name,
                 "the place of the redirect in '\(function.name)' crosses a cache line")
-        }
-    }
-
-    /// The module loader links each jump label of new code into its key, which it cannot where the key has become
-    /// read-only (kernel/jump_label.c: jump_label_add_module of Linux 6.1).
-    func readOnlyKeys(_ symbols: KernelSymbols) throws -> [Finding] {
-        guard let shipped = difference.shipment?.object,
-            let start = symbols.unique("__start_ro_after_init"),
-            let end = symbols.unique("__end_ro_after_init")
-        else { return [] }
-        return RedirectReview.jumpKeys(of: shipped).compactMap { name in
-            let pre = difference.preSymbols[name]
-            let address: UInt64?
-            if let pre, let value = result.values[unit][pre] {
-                address = value
-            } else {
-                let listed = Set(symbols.named(name, in: difference.module).map(\.address))
-                address = listed.count == 1 ? listed.first : nil
-            }
-            let isInImage = address.map { $0 >= start && $0 < end } ?? false
-            let isInModule =
-                pre.map { index in
-                    let section = difference.preObject.symbols[index].section
-                    return difference.preObject.sections.indices.contains(section)
-                        && difference.preObject.sections[section].name.hasPrefix(".data..ro_after_init")
-                } ?? false
-            guard isInImage || isInModule else { return nil }
-            return Finding(
-                "readonly-jump-key", .error, file: difference.path, symbol: name,
-                "new code uses the static key '\(name)', which is read-only after boot",
-                advice:
-                    "this kernel cannot register jump labels of new code with such a key; change a function that does not test it"
-            )
         }
     }
 }
