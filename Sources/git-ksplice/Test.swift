@@ -3,8 +3,8 @@ import Core
 
 struct Test: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Try an update on its own kernel in a virtual machine.",
-        usage: "git ksplice test [<options>] [<update>]")
+        abstract: "Try updates on their own kernel in a virtual machine.",
+        usage: "git ksplice test [<options>] [<update>...]")
 
     @Option(
         help: ArgumentHelp("A shell command to run before, after apply, and after undo.", valueName: "cmd"))
@@ -29,20 +29,31 @@ struct Test: AsyncParsableCommand {
     @Flag(name: .shortAndLong, help: "Print the command's results only.")
     var quiet = false
 
-    @Argument(help: "An update's id, a commit or ref that has one, or an archive; default: HEAD.")
-    var update = "HEAD"
+    @Argument(
+        help: "Updates' ids, commits or refs that have one, or archives, for one kernel; default: HEAD.")
+    var updates: [String] = ["HEAD"]
 
     func run() async throws {
-        let found = try await UpdateSource.load(update)
+        var found: [Update] = []
+        for name in updates {
+            let update = try await UpdateSource.load(name)
+            guard found.allSatisfy({ $0.manifest.kernel == update.manifest.kernel }) else {
+                throw Failure("the updates are not all for one kernel: '\(name)' is for another")
+            }
+            guard !found.contains(where: { $0.id == update.id }) else {
+                throw Failure("update \(update.id.prefix(12)) is named twice")
+            }
+            found.append(update)
+        }
         let registry = KernelRegistry(try await Repository())
-        let kernel = try await registry.descriptor(try await chosenKernel(found.manifest.kernel, registry))
+        let kernel = try await registry.descriptor(try await chosenKernel(found[0].manifest.kernel, registry))
         var test = VirtualTest(kernel: kernel, program: try Locations.executable())
         test.command = run
         test.copies = copy
         test.memoryMiB = memory
         test.timeout = timeout
         if !quiet { Talk.line("booting \(kernel.identity.release) in a virtual machine ...") }
-        try report(try await test.run(found), found)
+        try report(try await test.run(found), count: found.count)
     }
 
     private func chosenKernel(_ wanted: KernelIdentity, _ registry: KernelRegistry) async throws
@@ -58,10 +69,8 @@ struct Test: AsyncParsableCommand {
         return summary
     }
 
-    private func report(_ report: GuestReport, _ update: Update) throws {
-        for result in report.results {
-            let isRun = result.name != VirtualTest.Step.apply && result.name != VirtualTest.Step.undo
-            if quiet && !isRun { continue }
+    private func report(_ report: GuestReport, count: Int) throws {
+        for result in report.results where !quiet || VirtualTest.Step.isCommand(result.name) {
             print("\(result.name) (exit status \(result.status)):")
             for line in result.output.lines { print("    " + line) }
         }
@@ -70,11 +79,15 @@ struct Test: AsyncParsableCommand {
             for line in report.kernelLog.lines where line.contains("ksplice") { print("    " + line) }
         }
         for warning in report.warnings { Talk.warning("kernel log: " + warning) }
-        let failed = [VirtualTest.Step.apply, VirtualTest.Step.undo].compactMap { report.result($0) }.first {
-            $0.status != 0
+        let failed = report.results.filter { !VirtualTest.Step.isCommand($0.name) && $0.status != 0 }
+        if let first = failed.first {
+            let more = failed.count > 1 ? " (and \(failed.count - 1) more)" : ""
+            throw Failure("'\(first.name)' failed in the virtual machine\(more)", status: .no)
         }
-        if let failed { throw Failure("'\(failed.name)' failed in the virtual machine", status: .no) }
         guard report.warnings.isEmpty else { throw Failure("the kernel log has warnings", status: .no) }
-        if !quiet { print("the update was applied and undone; the kernel log has no warning") }
+        if !quiet {
+            let subject = count == 1 ? "the update was" : "\(count) updates were"
+            print("\(subject) applied and undone; the kernel log has no warning")
+        }
     }
 }

@@ -1,4 +1,5 @@
-// Trying an update on its own kernel: boot, run a command, apply, run it, undo, run it.
+// Trying updates on their own kernel. One: boot, run a command, apply, run it, undo, run it. Several: each is applied and
+// undone alone first, then all are applied together, in the order given, and undone in the reverse order.
 
 public struct VirtualTest: Sendable {
     let kernel: KernelDescriptor
@@ -22,22 +23,46 @@ public struct VirtualTest: Sendable {
         public static let after = "after"
         public static let undo = "undo"
         public static let again = "after undo"
+
+        /// Whether a step runs the user's command.
+        public static func isCommand(_ name: String) -> Bool { [before, after, again].contains(name) }
     }
 
-    public func run(_ update: Update) async throws -> GuestReport {
-        var machine = try Self.machine(kernel: kernel, program: program, modules: update.manifest.modules)
-        machine.files["root/update.tar.gz"] = try update.archive()
+    public func run(_ updates: [Update]) async throws -> GuestReport {
+        var modules: [String] = []
+        for module in updates.flatMap(\.manifest.modules) where !modules.contains(module) {
+            modules.append(module)
+        }
+        var machine = try Self.machine(kernel: kernel, program: program, modules: modules)
+        for update in updates { machine.files["root/\(Self.file(update))"] = try update.archive() }
         for path in copies { machine.files["root/" + path.lastPathComponent] = try Files.read(path) }
         machine.memoryMiB = memoryMiB
         machine.timeout = timeout
         let run = command.map { [$0] } ?? []
         machine.steps =
-            run.map { GuestStep(Step.before, $0) }
-            + [GuestStep(Step.apply, "git-ksplice apply /root/update.tar.gz")]
+            run.map { GuestStep(Step.before, $0) } + (updates.count > 1 ? updates.flatMap(Self.alone) : [])
+            + updates.map {
+                Self.apply($0, updates.count > 1 ? "\(Step.apply) \($0.id.prefix(12))" : Step.apply)
+            }
             + run.map { GuestStep(Step.after, $0) }
-            + [GuestStep(Step.undo, "git-ksplice undo \(update.id)")]
+            + [GuestStep(Step.undo, "git-ksplice undo " + (updates.count > 1 ? "--all" : updates[0].id))]
             + run.map { GuestStep(Step.again, $0) }
         return try await machine.run()
+    }
+
+    private static func file(_ update: Update) -> String { "\(update.id.prefix(12)).tar.gz" }
+
+    private static func apply(_ update: Update, _ name: String) -> GuestStep {
+        GuestStep(name, "git-ksplice apply /root/\(file(update))")
+    }
+
+    /// Applies and undoes one of several.
+    private static func alone(_ update: Update) -> [GuestStep] {
+        let name = update.id.prefix(12)
+        return [
+            apply(update, "\(Step.apply) \(name) alone"),
+            GuestStep("\(Step.undo) \(name) alone", "git-ksplice undo \(update.id)"),
+        ]
     }
 
     /// A machine with a registered kernel, the program, and modules with all that they need.
