@@ -48,6 +48,20 @@ public struct Finding: Sendable, Equatable {
         self.advice = advice
     }
 
+    /// What stands in the way of one file's comparison; nil for a failure that says nothing about the change.
+    public init?(_ failure: Failure, file: String) {
+        guard let code = failure.finding else { return nil }
+        self.init(
+            code, .error, file: file, failure.message, advice: failure.hints.joined(separator: "; "))
+    }
+
+    /// In the order of files and lines; what is about a whole file comes first.
+    public static func sorted(_ findings: [Finding]) -> [Finding] {
+        findings.enumerated().sorted { a, b in
+            (a.element.file, a.element.line ?? 0, a.offset) < (b.element.file, b.element.line ?? 0, b.offset)
+        }.map(\.element)
+    }
+
     /// The same findings with a type that many files know from a common header told once, as the gravest of them.
     static func merged(_ findings: [Finding]) -> [Finding] {
         var result: [Finding] = []
@@ -72,8 +86,20 @@ public struct Finding: Sendable, Equatable {
         return result
     }
 
-    /// Whether `--force` can let it through; a limit is raised instead.
-    public var canBeForced: Bool { code != "too-many-units" }
+    /// The same remark with another weight.
+    func with(_ severity: Severity) -> Finding {
+        var copy = self
+        copy.severity = severity
+        return copy
+    }
+
+    /// Whether `--force` can let it through. A limit is raised instead, and a unit of which nothing is known cannot be
+    /// left out of an update without harm to the others.
+    public var canBeForced: Bool { !Self.unforceable.contains(code) }
+
+    public static let unforceable: Set<String> = [
+        "too-many-units", "unknown-section", "init-reference", "nameless-reference", "objtool",
+    ]
 
     /// `file:line: error: message [code]`, and the advice on a line of its own.
     public var text: String {

@@ -10,10 +10,16 @@ extension Finding {
         // Code that runs only once.
         "init-changed", "exit-changed", "registration-changed",
         // Interfaces.
-        "export-added", "export-removed",
+        "export-added", "export-removed", "symbol-missing",
+        // What stands in the way of comparing or building one file.
+        "unknown-section", "init-reference", "nameless-reference", "objtool",
         // Redirects.
-        "entry-code", "no-room", "readonly-jump-key",
+        "entry-code", "no-room",
         // Code of the patch's author.
         "hook-unpaired", "shadow-undeclared",
+        // A careful reviewer's warnings.
+        "always-on-stack", "nmi-context", "exit-path", "lock-imbalance", "sleeping-in-atomic",
+        "static-in-inline",
+        "address-outlives-undo",
     ]
 }

@@ -51,6 +51,25 @@ public struct UnitDifference: Sendable {
     /// Whether anything happens when the update is applied; ids alone do nothing.
     var changesKernel: Bool { !functions.isEmpty || !constants.isEmpty || !hooks.isEmpty }
 
+    /// As `compare`; what stands in the way of a comparison is a finding, so that others are told beside it.
+    public static func examine(
+        path: String, module: String?, prePath: String, postPath: String, tables: [String: Int],
+        replacing: Set<String> = [], source: SourceChange = SourceChange()
+    ) throws -> UnitDifference {
+        do {
+            return try compare(
+                path: path, module: module, prePath: prePath, postPath: postPath, tables: tables,
+                replacing: replacing, source: source)
+        } catch let failure as Failure {
+            guard let finding = Finding(failure, file: path) else { throw failure }
+            return UnitDifference(
+                path: path, module: module, preObject: try ObjectFile(path: prePath), preObjectBytes: [],
+                functions: [], findings: [finding], records: [], shipment: nil, preSymbols: [:], oldParts: [],
+                constants: [],
+                hooks: [], declaresIDs: false)
+        }
+    }
+
     /// Compares two compiled objects of a unit. `prePath` and `postPath` are files with debug information, `source` is
     /// the change that they differ by.
     public static func compare(
