@@ -39,7 +39,7 @@ __git_ksplice_refs ()
 
 # The codes that --force takes.
 __git_ksplice_codes="ambiguous assembly boot-code constant-changed data-changed entry-code exit-changed export-added
-	export-removed file-deleted init-changed kconfig makefile no-room percpu-changed readonly-jump-key registration-changed type-layout
+	export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed type-layout
 	unknown-file"
 
 # $1: what an option takes.

@@ -25,7 +25,7 @@ end
 
 function __git_ksplice_codes
     printf '%s\n' ambiguous assembly boot-code constant-changed data-changed entry-code exit-changed export-added \
-        export-removed file-deleted init-changed kconfig makefile no-room percpu-changed readonly-jump-key registration-changed \
+        export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed \
         type-layout unknown-file
 end
 

@@ -69,6 +69,21 @@ struct Create: AsyncParsableCommand {
         guard config == nil || kernel == nil else {
             throw ValidationError("--config and --kernel exclude each other")
         }
+        for code in force { try validate(forced: code) }
+    }
+
+    private func validate(forced code: String) throws {
+        guard Finding.codes.contains(code) else {
+            let nearest = nearest(to: code, in: Finding.codes).first
+            throw ValidationError(
+                "no finding has the code '\(code)'"
+                    + (nearest.map { "; did you mean '\($0)'?" } ?? "; git ksplice explain lists all"))
+        }
+        guard !Finding.unforceable.contains(code) else {
+            throw ValidationError(
+                code == "too-many-units"
+                    ? "'\(code)' cannot be forced; raise --max-units" : "'\(code)' cannot be forced")
+        }
     }
 
     func run() async throws {
@@ -85,13 +100,34 @@ struct Create: AsyncParsableCommand {
         options.maximumUnits = maxUnits
         let creator = Creator(
             repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
-        let outcome = try await creator.create(source)
-        report(outcome)
-        if verbose && !json {
-            for record in try await UpdateStore(repository).load(outcome.stored.ref).reasons() {
-                print("  why        \(record.function): \(record.summary)")
+        do {
+            let outcome = try await creator.create(source)
+            warn(of: Set(outcome.manifest.forced))
+            report(outcome)
+            if verbose && !json {
+                for record in try await UpdateStore(repository).load(outcome.stored.ref).reasons() {
+                    print("  why        \(record.function): \(record.summary)")
+                }
             }
+        } catch let refusal as Refusal {
+            warn(of: Set(refusal.findings.map(\.code)))
+            if json { printRefusal(refusal) }
+            throw refusal
         }
+    }
+
+    /// Codes that were forced in vain: they may be left over from another change, or meant another code.
+    private func warn(of met: Set<String>) {
+        for code in Set(force).subtracting(met).sorted() {
+            Talk.warning("--force \(code): there was no such error")
+        }
+    }
+
+    private func printRefusal(_ refusal: Refusal) {
+        print(
+            JSON.object([
+                ("v", .number(1)), ("update", .null), ("findings", .array(refusal.findings.map(\.json))),
+            ]).text)
     }
 
     /// The kernel that `--config` describes, registered on the way; a folder `ksplice` at the top of the work tree
@@ -136,6 +172,7 @@ struct Create: AsyncParsableCommand {
                     ("constants", .strings(manifest.constants.map(\.symbol))),
                     ("hooks", .strings(manifest.hooks.map(\.symbol))),
                     ("findings", .array(outcome.findings.map(\.json))),
+                    ("milliseconds", .object(outcome.milliseconds.map { ($0.name, .number($0.value)) })),
                 ]).text)
             return
         }

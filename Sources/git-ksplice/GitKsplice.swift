@@ -39,19 +39,31 @@ struct GitKsplice: AsyncParsableCommand {
             return failure.status.rawValue
         case let refusal as Refusal:
             for finding in refusal.findings { Talk.line(finding.text) }
-            let codes = Set(refusal.findings.filter { $0.severity == .error && $0.canBeForced }.map(\.code))
-                .sorted()
+            if let interruption = refusal.interruption {
+                Talk.warning(
+                    "there may be more findings, because the work ended early: " + interruption.message)
+            }
             Talk.fatal(
-                Failure(
-                    "the change cannot be made to a running kernel",
-                    hint: "to let a finding through, after thinking: "
-                        + codes.map { "--force \($0)" }.joined(separator: " ")))
+                Failure("the change cannot be made to a running kernel", hints: hints(refusal.findings)))
             return ExitStatus.cannotBePatched.rawValue
         case let status as ExitCode:
             return status.rawValue
         default:
             return reportUsage(error)
         }
+    }
+
+    private static func hints(_ findings: [Finding]) -> [String] {
+        let errors = findings.filter { $0.severity == .error }
+        let codes = Set(errors.filter(\.canBeForced).map(\.code)).sorted()
+        let explain = Set(errors.map(\.code)).sorted().prefix(3).map { "git ksplice explain \($0)" }
+        return explain
+            + (codes.isEmpty
+                ? []
+                : [
+                    "to let a finding through, after thinking: "
+                        + codes.map { "--force \($0)" }.joined(separator: " ")
+                ])
     }
 
     /// Help goes to standard output and wrong usage to standard error; both end with 129 as in git, but for `--help`.

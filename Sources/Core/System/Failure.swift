@@ -33,15 +33,20 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
     public var message: String
     /// Each names a next step.
     public var hints: [String]
+    /// The code of the finding that this is, where it says something about a change; see `Finding.init(_:file:)`.
+    public var finding: String?
 
-    public init(_ message: String, status: ExitStatus = .fatal, hints: [String] = []) {
+    public init(
+        _ message: String, status: ExitStatus = .fatal, hints: [String] = [], finding: String? = nil
+    ) {
         self.status = status
         self.message = message
         self.hints = hints
+        self.finding = finding
     }
 
-    public init(_ message: String, status: ExitStatus = .fatal, hint: String) {
-        self.init(message, status: status, hints: [hint])
+    public init(_ message: String, status: ExitStatus = .fatal, hint: String, finding: String? = nil) {
+        self.init(message, status: status, hints: [hint], finding: finding)
     }
 
     /// A failed system call on a path: `cannot open 'x': No such file or directory`.

@@ -29,6 +29,7 @@ struct Assembler {
     let workFolder: String
     /// The objects that every update module contains (`ModuleBuilder.Parts.glue`).
     let glue: [String]
+    let clock: PhaseClock
 
     /// - Parameter objtool: the objtool command of each unit.
     func assemble(_ differences: [UnitDifference], objtool: [[String]]) async throws -> Assembly {
@@ -40,6 +41,7 @@ struct Assembler {
         var custom = CustomCode()
         var objects: [String] = []
         var newSizes: [Int] = []
+        var refused: [Finding] = []
         for (position, difference) in differences.enumerated() {
             guard let shipment = difference.shipment else { continue }
             assembly.units.append(
@@ -54,7 +56,15 @@ struct Assembler {
             let first = assembly.replacements.count
             addReplacements(difference, unit: assembly.units.count - 1, to: &assembly)
             try Files.write(ELFWriter.write(shipment.object), to: path)
-            try await builder.runObjtool(path, like: objtool[position])
+            do {
+                try await clock.measure("objtool") {
+                    try await builder.runObjtool(path, like: objtool[position])
+                }
+            } catch let failure as Failure {
+                guard let finding = Finding(failure, file: difference.path) else { throw failure }
+                refused.append(finding)
+                continue
+            }
             var finished = try ObjectFile(path: path)
             newSizes += try nameReplaced(&finished, difference, first: first, assembly.replacements, &names)
             try custom.take(&finished, difference, unit: assembly.units.count - 1, &names)
@@ -62,6 +72,7 @@ struct Assembler {
             try Files.write(ELFWriter.write(finished), to: path)
             objects.append(path)
         }
+        guard refused.isEmpty else { throw Refusal(findings: refused) }
         custom.record(in: &assembly)
         let tables = workFolder + "/tables.o"
         try Files.write(

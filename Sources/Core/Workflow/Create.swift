@@ -13,9 +13,17 @@ public enum ChangeSource: Sendable {
 /// The program's version.
 public let programVersion = "0.1.0"
 
-/// Findings of severity error that nobody let through.
+/// Findings of severity error that nobody let through, with all others that are known.
 public struct Refusal: Error, Sendable {
+    /// In the order of files and lines.
     public let findings: [Finding]
+    /// What ended the work before all was looked at; nil where nothing did.
+    public let interruption: Failure?
+
+    init(findings: [Finding], interruption: Failure? = nil) {
+        self.findings = Finding.sorted(findings)
+        self.interruption = interruption
+    }
 }
 
 public struct CreateOptions: Sendable {
@@ -74,6 +82,8 @@ public struct CreateOutcome: Sendable {
     public let existed: Bool
     /// Functions proven against the kernel's image; nil where no image is at hand.
     public let proof: Proof?
+    /// Milliseconds by phase: `compiler` and `objtool` are those programs, the rest is this one and small helpers.
+    public let milliseconds: [(name: String, value: Int)]
 }
 
 public struct Creator: Sendable {
@@ -91,6 +101,7 @@ public struct Creator: Sendable {
 
     /// Makes and stores an update, or finds the equal one that is stored already.
     public func create(_ source: ChangeSource) async throws -> CreateOutcome {
+        let clock = PhaseClock()
         let registry = KernelRegistry(repository)
         let summary = try await registry.summary(options.kernel)
         let preTree = try repository.tree(of: summary.sourceCommit)
@@ -104,15 +115,16 @@ public struct Creator: Sendable {
         guard postTree != preTree else {
             throw Failure("the change is in the kernel's source already", status: .noChange)
         }
-        if let outcome = try await existing(summary, change, preTree, postTree) { return outcome }
+        if let outcome = try await existing(summary, change, preTree, postTree, clock) { return outcome }
         let job = CreateJob(
             creator: self, kernel: try await registry.descriptor(summary), change: change, preTree: preTree,
-            postTree: postTree, workspace: Workspace(root: registry.workspaceRoot(summary.identity)))
+            postTree: postTree, workspace: Workspace(root: registry.workspaceRoot(summary.identity)),
+            clock: clock)
         return try await job.run()
     }
 
     private func existing(
-        _ kernel: KernelSummary, _ change: Change, _ preTree: String, _ postTree: String
+        _ kernel: KernelSummary, _ change: Change, _ preTree: String, _ postTree: String, _ clock: PhaseClock
     ) async throws -> CreateOutcome? {
         let store = UpdateStore(repository)
         let builder = try options.builder()
@@ -125,243 +137,10 @@ public struct Creator: Sendable {
                 Set(manifest.forced).isSubset(of: options.force),
                 options.asksFor(manifest.constants.map(\.symbol))
             else { continue }
-            return CreateOutcome(stored: stored, manifest: manifest, findings: [], existed: true, proof: nil)
+            return CreateOutcome(
+                stored: stored, manifest: manifest, findings: [], existed: true, proof: nil,
+                milliseconds: clock.milliseconds)
         }
         return nil
     }
-}
-
-/// One run of create, past the question whether there is anything to do.
-struct CreateJob {
-    let creator: Creator
-    let kernel: KernelDescriptor
-    let change: Change
-    let preTree: String
-    let postTree: String
-    let workspace: Workspace
-
-    private var repository: Repository { creator.repository }
-    private var options: CreateOptions { creator.options }
-
-    func run() async throws -> CreateOutcome {
-        let changed = try repository.changedFiles(pre: preTree, post: postTree)
-        var affected = AffectedFiles(
-            changed, architecture: Workspace.sourceArchitecture(kernel.identity.arch))
-        try refuse(affected.findings)
-        guard !affected.sources.isEmpty || !affected.headers.isEmpty else {
-            throw Failure("the change touches no code of the kernel", status: .noChange)
-        }
-        let toolchain = try await Toolchain.find(
-            kernel.identity.compiler, allowOther: options.allowsOtherCompiler)
-        let configuration = Workspace.Configuration(
-            config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch,
-            toolchain: toolchain,
-            configCheck: Self.configDrift)
-        let lock = try workspace.lock {
-            creator.progress("waiting for another git-ksplice in this workspace")
-        }
-        defer { _ = lock }
-        try await workspace.checkOut(tree: preTree) { folder, index in
-            creator.progress("writing the kernel's source (once)")
-            try await repository.exportTree(preTree, to: folder, index: index)
-        }
-        try await workspace.prepare(configuration, progress: creator.progress)
-        if !affected.headers.isEmpty {
-            affected.sources = try await withHeaderUsers(affected, changed)
-        }
-        let compiler = Compiler(
-            workspace: workspace, configuration: configuration, headers: options.kernelSources)
-        let (units, notBuilt) = try await compiler.units(for: affected.sources)
-        guard !units.isEmpty else {
-            let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
-            throw Failure(
-                "this kernel's config builds none of the changed files: \(names)", status: .noChange,
-                hint: "the running kernel does not contain this code; there is nothing to update")
-        }
-        let source = try sourceChange(changed)
-        let pairs = try await compile(units, compiler, source)
-        let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
-        let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
-        let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
-        return try await finish(pairs, source, builder, parts, affected.findings)
-    }
-
-    private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
-        do {
-            return ConfigFile.differences(from: try ConfigFile(before), to: try ConfigFile(after))
-                .filter { $0.cause != .harmless }.map(\.description)
-        } catch {
-            return ["\(error)"]
-        }
-    }
-
-    /// Throws where a finding is an error that its author did not let through.
-    private func refuse(_ findings: [Finding]) throws {
-        if findings.contains(where: { $0.severity == .error && !options.force.contains($0.code) }) {
-            throw Refusal(findings: findings)
-        }
-    }
-
-    private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws -> [String]
-    {
-        creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
-        let users = try await AffectedFiles.users(of: affected.headers, in: workspace.source)
-        let all = Set(affected.sources + users).sorted().filter { path in
-            !path.hasPrefix("arch/")
-                || path.hasPrefix("arch/\(Workspace.sourceArchitecture(kernel.identity.arch))/")
-        }.filter { !$0.hasPrefix("tools/") && !$0.hasPrefix("samples/") && !$0.hasPrefix("scripts/") }
-        guard all.count <= options.maximumUnits else {
-            throw Refusal(findings: [
-                Finding(
-                    "too-many-units", .error, file: affected.headers[0],
-                    "\(all.count) source files may include the changed header(s): \(affected.headers.joined(separator: ", "))",
-                    advice: "move the change into the .c files that need it, or raise --max-units")
-            ])
-        }
-        return all
-    }
-
-    // MARK: - Pre and post
-
-    private struct Pair: Sendable {
-        var unit: TranslationUnit
-        var pre: String
-        var post: String
-    }
-
-    /// Compiles the units whose preprocessed text differs.
-    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ source: SourceChange)
-        async throws -> [Pair]
-    {
-        creator.progress("compiling \(units.count) file(s) before and after the change")
-        let pre = try await compiler.preprocess(units, label: "pre")
-        let post = try await workspace.withFiles(source.markedFiles) {
-            try await compiler.preprocess(units, label: "post")
-        }
-        let different = units.indices.filter { pre[$0].codeDigest != post[$0].codeDigest }
-        guard !different.isEmpty else {
-            throw Failure(
-                "the change does not change any code: only comments, blank lines, or parts that this config leaves out",
-                status: .noChange)
-        }
-        let objects = try await compiler.compile(different.flatMap { [pre[$0], post[$0]] })
-        return different.enumerated().map { position, index in
-            Pair(unit: units[index], pre: objects[2 * position], post: objects[2 * position + 1])
-        }
-    }
-
-    /// The C files that change, with the lines that do.
-    private func sourceChange(_ changed: [ChangedFile]) throws -> SourceChange {
-        var files: [String: SourceChange.File] = [:]
-        for file in changed where file.path.hasSuffix(".c") || file.path.hasSuffix(".h") {
-            let (pre, post) = try (
-                repository.blob(file.path, tree: preTree), repository.blob(file.path, tree: postTree)
-            )
-            files[file.path] = .init(
-                hunks: try repository.hunks(pre: pre ?? [], post: post ?? []), pre: pre, post: post)
-        }
-        let folder = workspace.source
-        return SourceChange(files) { path in
-            Files.isRegular("\(folder)/\(path)") ? try Files.read("\(folder)/\(path)") : nil
-        }
-    }
-
-    // MARK: - The update
-
-    private func finish(
-        _ pairs: [Pair], _ source: SourceChange, _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
-        _ known: [Finding]
-    ) async throws -> CreateOutcome {
-        let compared = try await inParallel(pairs) { pair in
-            try UnitDifference.compare(
-                path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
-                tables: parts.tables, replacing: options.replacedConstants, source: source)
-        }
-        let findings = Finding.merged(
-            known + compared.flatMap(\.findings) + HookReview.findings(compared))
-        try refuse(findings)
-        try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
-        let kept = compared.indices.filter { !compared[$0].isEmpty }
-        guard kept.contains(where: { compared[$0].changesKernel }) else {
-            throw Failure("the change does not change any function's code", status: .noChange)
-        }
-        let differences = kept.map { compared[$0] }
-        creator.progress("building the update module")
-        let exports = ExportIndex(kernel)
-        let assembler = Assembler(
-            builder: builder, isExported: exports.isExported, exportingModule: exports.module,
-            workFolder: workspace.root + "/work", glue: parts.glue)
-        let assembly = try await assembler.assemble(
-            differences, objtool: kept.map { pairs[$0].unit.command.objtool })
-        var files: [String: [UInt8]] = [
-            Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
-            Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
-            Update.Path.findings: [],
-            Update.Path.changes: Array(
-                differences.flatMap(\.records).map { $0.json.text + "\n" }.joined().utf8),
-        ]
-        for (unit, difference) in zip(assembly.units, differences) {
-            files[unit.object] = difference.preObjectBytes
-        }
-        let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
-        let proof = try await EarlyProof(kernel: kernel, imported: assembly.imported)
-            .run(draft, differences, progress: creator.progress)
-        let all = findings + (proof?.findings ?? [])
-        try refuse(all)
-        files[Update.Path.findings] = Array(all.map { $0.json.text + "\n" }.joined().utf8)
-        let update = try Update(manifest: makeManifest(assembly, parts, all), files: files)
-        let stored = try await UpdateStore(repository).store(update)
-        return CreateOutcome(
-            stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof)
-    }
-
-    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding])
-        throws -> Manifest
-    {
-        var manifest = Manifest(
-            kernel: kernel.identity, sourceCommit: kernel.sourceCommit, preTree: preTree, postTree: postTree)
-        manifest.builder = try options.builder()
-        manifest.commits = change.commits
-        manifest.description = options.description ?? change.description
-        manifest.isResident = assembly.isResident
-        manifest.forced = Set(findings.filter { $0.severity == .error }.map(\.code)).sorted()
-        manifest.tables = parts.tables
-        manifest.units = assembly.units
-        manifest.replacements = assembly.replacements
-        manifest.references = assembly.references
-        manifest.constants = assembly.constants
-        manifest.hooks = assembly.hooks
-        manifest.shadows = assembly.shadows
-        manifest.modules = assembly.modules
-        return manifest
-    }
-}
-
-/// What the kernel exports, for the choice between the module loader and our own resolution.
-struct ExportIndex: Sendable {
-    private let image: Set<String>
-    private let modules: [String: String]
-
-    init(_ kernel: KernelDescriptor) {
-        var image = Set<String>()
-        var modules: [String: String] = [:]
-        for export in kernel.exports {
-            if export.object != "vmlinux" {
-                modules[export.name] = export.object.lastPathComponent.replacing("-", with: "_")
-            } else if export.namespace.isEmpty {
-                image.insert(export.name)
-            }
-        }
-        if kernel.exports.isEmpty {
-            let prefix = "__ksymtab_"
-            for symbol in kernel.symbols.all where symbol.name.hasPrefix(prefix) && symbol.module == nil {
-                image.insert(String(symbol.name.dropFirst(prefix.count)))
-            }
-        }
-        self.image = image
-        self.modules = modules
-    }
-
-    func isExported(_ name: String) -> Bool { image.contains(name) }
-    func module(_ name: String) -> String? { modules[name] }
 }

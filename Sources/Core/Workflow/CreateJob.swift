@@ -1,0 +1,288 @@
+// One run of create, from the trees before and after a change to the stored update. It goes on as long as it can where a
+// finding stands in the way, so that all findings are told at once.
+
+/// One run of create, past the question whether there is anything to do.
+struct CreateJob {
+    let creator: Creator
+    let kernel: KernelDescriptor
+    let change: Change
+    let preTree: String
+    let postTree: String
+    let workspace: Workspace
+    let clock: PhaseClock
+
+    var repository: Repository { creator.repository }
+    private var options: CreateOptions { creator.options }
+
+    func run() async throws -> CreateOutcome {
+        let changed = try repository.changedFiles(pre: preTree, post: postTree)
+        let affected = try AffectedFiles(
+            changed, architecture: Workspace.sourceArchitecture(kernel.identity.arch)
+        ) { (try repository.blob($0, tree: preTree), try repository.blob($0, tree: postTree)) }
+        guard affected.isOpen else {
+            try refuse(affected.findings)
+            throw Self.nothing
+        }
+        let toolchain = try await Toolchain.find(
+            kernel.identity.compiler, allowOther: options.allowsOtherCompiler)
+        let configuration = Workspace.Configuration(
+            config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch,
+            toolchain: toolchain,
+            configCheck: Self.configDrift)
+        let lock = try workspace.lock {
+            creator.progress("waiting for another git-ksplice in this workspace")
+        }
+        defer { _ = lock }
+        try await workspace.checkOut(tree: preTree) { folder, index in
+            creator.progress("writing the kernel's source (once)")
+            try await repository.exportTree(preTree, to: folder, index: index)
+        }
+        try await workspace.prepare(configuration, progress: creator.progress)
+        return try await telling(affected.findings) {
+            try await run(affected, changed, configuration)
+        }
+    }
+
+    private static var nothing: Failure {
+        Failure("the change touches no code of the kernel", status: .noChange)
+    }
+
+    /// Runs work that may fail. If what is known already stands in the way, it is told with that.
+    private func telling<Result>(_ known: [Finding], _ work: () async throws -> Result) async throws -> Result
+    {
+        do {
+            return try await work()
+        } catch let refusal as Refusal {
+            let others = refusal.findings.filter { !known.contains($0) }
+            throw Refusal(findings: known + others, interruption: refusal.interruption)
+        } catch let failure as Failure where isBlocked(known) {
+            throw Refusal(findings: known, interruption: failure.status == .noChange ? nil : failure)
+        }
+    }
+
+    /// The rest, in a workspace that is ready.
+    private func run(
+        _ open: AffectedFiles, _ changed: [ChangedFile], _ configuration: Workspace.Configuration
+    ) async throws -> CreateOutcome {
+        let affected = try await withHeaderUsers(open, changed)
+        let source = try sourceChange(changed)
+        let compiler = Compiler(
+            workspace: workspace, configuration: configuration, headers: options.kernelSources)
+        let files = FileReview(
+            repository: repository, preTree: preTree, postTree: postTree, workspace: workspace,
+            compiler: compiler, configuration: configuration)
+        let known = affected.findings + (try await files.findings(affected, postFiles: source.markedFiles))
+        return try await telling(known) {
+            guard !affected.sources.isEmpty else { throw Self.nothing }
+            return try await run(affected.sources, changed, source, compiler, known)
+        }
+    }
+
+    private func run(
+        _ sources: [String], _ changed: [ChangedFile], _ source: SourceChange, _ compiler: Compiler,
+        _ known: [Finding]
+    ) async throws -> CreateOutcome {
+        let (units, notBuilt) = try await clock.measure("units") { try await compiler.units(for: sources) }
+        guard !units.isEmpty else {
+            let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
+            throw Failure(
+                "this kernel's config builds none of the changed files: \(names)", status: .noChange,
+                hint: "the running kernel does not contain this code; there is nothing to update")
+        }
+        let pairs = try await clock.measure("compiler") { try await compile(units, compiler, source) }
+        let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
+        let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
+        let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
+        return try await finish(pairs, source, builder, parts, known, changed)
+    }
+
+    private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
+        do {
+            return ConfigFile.differences(from: try ConfigFile(before), to: try ConfigFile(after))
+                .filter { $0.cause != .harmless }.map(\.description)
+        } catch {
+            return ["\(error)"]
+        }
+    }
+
+    /// Throws where a finding is an error that its author did not let through.
+    private func refuse(_ findings: [Finding]) throws {
+        if isBlocked(findings) { throw Refusal(findings: findings) }
+    }
+
+    private func isBlocked(_ findings: [Finding]) -> Bool {
+        findings.contains {
+            $0.severity == .error && !($0.canBeForced && options.force.contains($0.code))
+        }
+    }
+
+    /// The same files with all sources that include a changed header.
+    private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws
+        -> AffectedFiles
+    {
+        guard !affected.headers.isEmpty else { return affected }
+        creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
+        let users = try await workspace.includeGraph(tree: preTree).users(of: affected.headers)
+        let all = Set(affected.sources + affected.assembly + users).sorted().filter { path in
+            !path.hasPrefix("arch/")
+                || path.hasPrefix("arch/\(Workspace.sourceArchitecture(kernel.identity.arch))/")
+        }.filter { !$0.hasPrefix("tools/") && !$0.hasPrefix("samples/") && !$0.hasPrefix("scripts/") }
+        guard all.count <= options.maximumUnits else {
+            throw Refusal(findings: [
+                Finding(
+                    "too-many-units", .error, file: affected.headers[0],
+                    "\(all.count) source files may include the changed header(s): \(affected.headers.joined(separator: ", "))",
+                    advice: "move the change into the .c files that need it, or raise --max-units")
+            ])
+        }
+        var complete = affected
+        complete.sources = all.filter { $0.hasSuffix(".c") }
+        complete.assembly = all.filter { $0.hasSuffix(".S") }
+        return complete
+    }
+
+    // MARK: - Pre and post
+
+    private struct Pair: Sendable {
+        var unit: TranslationUnit
+        var pre: String
+        var post: String
+    }
+
+    /// Compiles the units whose preprocessed text differs.
+    private func compile(_ units: [TranslationUnit], _ compiler: Compiler, _ source: SourceChange)
+        async throws -> [Pair]
+    {
+        creator.progress("compiling \(units.count) file(s) before and after the change")
+        let pre = try await compiler.preprocess(units, label: "pre")
+        let post = try await workspace.withFiles(source.markedFiles) {
+            try await compiler.preprocess(units, label: "post")
+        }
+        let different = try await reached(
+            units.indices.filter { pre[$0].codeDigest != post[$0].codeDigest }, pre, post, source)
+        guard !different.isEmpty else {
+            throw Failure(
+                "the change does not change any code: only comments, blank lines, or parts that this config leaves out",
+                status: .noChange)
+        }
+        let objects = try await compiler.compile(different.flatMap { [pre[$0], post[$0]] })
+        return different.enumerated().map { position, index in
+            Pair(unit: units[index], pre: objects[2 * position], post: objects[2 * position + 1])
+        }
+    }
+
+    /// Of units with different text, those whose code can differ. A source that changes itself is always compiled: what it
+    /// declares is compared, too.
+    private func reached(
+        _ different: [Int], _ pre: [PreprocessedUnit], _ post: [PreprocessedUnit], _ source: SourceChange
+    ) async throws -> [Int] {
+        let isReached = try await inParallel(different) { index in
+            if source.markedFiles[pre[index].unit.path] != nil { return true }
+            return try !DeclarationReach.isSameCode(
+                DeclarationReach(Files.read(pre[index].file)), DeclarationReach(Files.read(post[index].file)))
+        }
+        return zip(different, isReached).filter(\.1).map(\.0)
+    }
+
+    /// The C files that change, with the lines that do.
+    private func sourceChange(_ changed: [ChangedFile]) throws -> SourceChange {
+        var files: [String: SourceChange.File] = [:]
+        for file in changed where file.path.hasSuffix(".c") || file.path.hasSuffix(".h") {
+            let (pre, post) = try (
+                repository.blob(file.path, tree: preTree), repository.blob(file.path, tree: postTree)
+            )
+            files[file.path] = .init(
+                hunks: try repository.hunks(pre: pre ?? [], post: post ?? []), pre: pre, post: post)
+        }
+        let folder = workspace.source
+        return SourceChange(files) { path in
+            Files.isRegular("\(folder)/\(path)") ? try Files.read("\(folder)/\(path)") : nil
+        }
+    }
+
+    // MARK: - The update
+
+    private func finish(
+        _ pairs: [Pair], _ source: SourceChange, _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
+        _ known: [Finding], _ changed: [ChangedFile]
+    ) async throws -> CreateOutcome {
+        let compared = try await clock.measure("comparison") {
+            try await inParallel(pairs) { pair in
+                try UnitDifference.examine(
+                    path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
+                    tables: parts.tables, replacing: options.replacedConstants, source: source)
+            }
+        }
+        let remarks = try review(compared, changed)
+        let findings = Finding.merged(
+            known + compared.flatMap(\.findings) + HookReview.findings(compared) + remarks)
+        return try await telling(findings) {
+            try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
+            return try await build(pairs, compared, builder, parts, findings)
+        }
+    }
+
+    /// Builds, proves and stores; also where findings stand in the way, for what building and proving may add to them.
+    private func build(
+        _ pairs: [Pair], _ compared: [UnitDifference], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
+        _ findings: [Finding]
+    ) async throws -> CreateOutcome {
+        let kept = compared.indices.filter { !compared[$0].isEmpty }
+        guard kept.contains(where: { compared[$0].changesKernel }) else {
+            try refuse(findings.filter { $0.code == "exit-changed" }.map { $0.with(.error) })
+            throw Failure("the change does not change any function's code", status: .noChange)
+        }
+        let differences = kept.map { compared[$0] }
+        creator.progress("building the update module")
+        let exports = ExportIndex(kernel)
+        let assembler = Assembler(
+            builder: builder, isExported: exports.isExported, exportingModule: exports.module,
+            workFolder: workspace.root + "/work", glue: parts.glue, clock: clock)
+        let assembly = try await assembler.assemble(
+            differences, objtool: kept.map { pairs[$0].unit.command.objtool })
+        var files: [String: [UInt8]] = [
+            Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
+            Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
+            Update.Path.findings: [],
+            Update.Path.changes: Array(
+                differences.flatMap(\.records).map { $0.json.text + "\n" }.joined().utf8),
+        ]
+        for (unit, difference) in zip(assembly.units, differences) {
+            files[unit.object] = difference.preObjectBytes
+        }
+        let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
+        let proof = try await clock.measure("proof") {
+            try await EarlyProof(kernel: kernel, imported: assembly.imported)
+                .run(draft, differences, progress: creator.progress)
+        }
+        let all = Finding.sorted(findings + (proof?.findings ?? []))
+        try refuse(all)
+        files[Update.Path.findings] = Array(all.map { $0.json.text + "\n" }.joined().utf8)
+        let update = try Update(manifest: makeManifest(assembly, parts, all), files: files)
+        let stored = try await clock.measure("store") { try await UpdateStore(repository).store(update) }
+        return CreateOutcome(
+            stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof,
+            milliseconds: clock.milliseconds)
+    }
+
+    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding])
+        throws -> Manifest
+    {
+        var manifest = Manifest(
+            kernel: kernel.identity, sourceCommit: kernel.sourceCommit, preTree: preTree, postTree: postTree)
+        manifest.builder = try options.builder()
+        manifest.commits = change.commits
+        manifest.description = options.description ?? change.description
+        manifest.isResident = assembly.isResident
+        manifest.forced = Set(findings.filter { $0.severity == .error }.map(\.code)).sorted()
+        manifest.tables = parts.tables
+        manifest.units = assembly.units
+        manifest.replacements = assembly.replacements
+        manifest.references = assembly.references
+        manifest.constants = assembly.constants
+        manifest.hooks = assembly.hooks
+        manifest.shadows = assembly.shadows
+        manifest.modules = assembly.modules
+        return manifest
+    }
+}
