@@ -5,6 +5,8 @@
 #   make demo                   from a commit to a running kernel and back, in a virtual machine
 #   make test                   all tests
 #   make bench                  measurements
+#   make evaluate               create on every file that differs between two kernels, and a report; hours on a small
+#                               machine, resumed where it was interrupted (EVALUATE="--only '^mm/' --jobs 4")
 #   make install PREFIX=/usr    an optimised program with Swift's library inside; DESTDIR=... for packages
 #   make uninstall              with the same PREFIX and DESTDIR
 #   make format                 rewrites the sources in the project's format
@@ -31,7 +33,7 @@ bashdir   = $(sharedir)/bash-completion/completions
 zshdir    = $(sharedir)/zsh/site-functions
 fishdir   = $(sharedir)/fish/vendor_completions.d
 
-.PHONY: all deps build release demo test bench clean install uninstall format check-format
+.PHONY: all deps build release demo test bench evaluate clean install uninstall format check-format
 
 all: build
 
@@ -52,6 +54,10 @@ test: deps
 
 bench: build
 	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
+
+EVALUATE ?= --apply 60
+evaluate: build
+	@$(SUPPORT)/evaluate.sh $(CACHE) $(PROGRAM) $(EVALUATE)
 
 # The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`. The pages of the
 # findings are what `git ksplice explain` prints.

@@ -4,18 +4,23 @@
 #
 #     material.sh CACHE [old | all]
 #
-# "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version. Old
-# versions leave Debian's archive: the pinned ones are preferred, others are taken with a message.
+# "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version, and the
+# image and source of a kernel of another series. Old versions leave Debian's archive: the pinned ones are preferred,
+# others are taken with a message.
 set -eu
 
 cache=$1
 what=${2:-all}
 old_version=6.1.187-1
 new_version=6.1.190-1
+other_series=6.12
+other_version=6.12.117-1~deb12u1
 mkdir -p "$cache/packages"
 cache=$(cd "$cache" && pwd)
 
 say() { echo "$@" >&2; }
+# Prints an assignment. Values are computed before: a command that fails inside of an argument would go unnoticed.
+tell() { echo "$1='$2'"; }
 
 # The versions of a package that the archive has, newest first.
 versions() { apt-cache madison "$1" | awk '{ print $3 }' | uniq; }
@@ -46,23 +51,23 @@ choose() {
 }
 
 fetch() { # package version
-	file=$(find "$cache/packages" -name "$1_$(echo "$2" | sed 's/:/%3a/')_*.deb" 2>/dev/null | head -n 1)
+	file=$(find "$cache/packages/" -name "$1_$(echo "$2" | sed 's/:/%3a/')_*.deb" 2>/dev/null | head -n 1)
 	if [ -z "$file" ]; then
 		say "fetching $1 $2"
 		(cd "$cache/packages" && apt-get -o APT::Sandbox::User=root download -qq "$1=$2" >&2)
-		file=$(find "$cache/packages" -name "$1_*$2*.deb" | head -n 1)
+		file=$(find "$cache/packages/" -name "$1_*$2*.deb" | head -n 1)
 	fi
 	echo "$file"
 }
 
-unpack_source() { # version
-	folder="$cache/source-$1"
+unpack_source() { # series version
+	folder="$cache/source-$2"
 	if [ ! -e "$folder/.unpacked" ]; then
-		package=$(fetch linux-source-6.1 "$1")
-		say "unpacking the source of $1"
+		package=$(fetch "linux-source-$1" "$2")
+		say "unpacking the source of $2"
 		rm -rf "$folder" "$folder.tmp"
 		mkdir -p "$folder.tmp"
-		dpkg-deb --fsys-tarfile "$package" | tar -xOf - ./usr/src/linux-source-6.1.tar.xz |
+		dpkg-deb --fsys-tarfile "$package" | tar -xOf - "./usr/src/linux-source-$1.tar.xz" |
 			tar -xJf - -C "$folder.tmp" --strip-components=1
 		touch "$folder.tmp/.unpacked"
 		mv "$folder.tmp" "$folder"
@@ -70,7 +75,41 @@ unpack_source() { # version
 	echo "$folder"
 }
 
-record="$cache/material-$what"
+# The unpacked image package of the other series, with its modules as the kernel loads them.
+unpack_other_image() { # release version
+	folder="$cache/image-$2"
+	if [ ! -e "$folder/.unpacked" ]; then
+		package=$(fetch "linux-image-$1" "$2")
+		say "unpacking the image of $2"
+		rm -rf "$folder"
+		mkdir -p "$folder"
+		dpkg-deb --fsys-tarfile "$package" | tar -xf - -C "$folder" ./boot ./lib/modules
+		find "$folder/lib" -name '*.ko.xz' -print0 | xargs -0r -n 64 -P "$(nproc)" xz -d
+		touch "$folder/.unpacked"
+	fi
+	echo "$folder"
+}
+
+# Source and image of a kernel of another series; nothing where the archive has none, and its tests are skipped.
+other_material() {
+	for version in "$other_version" $(versions "linux-source-$other_series"); do
+		versions "linux-source-$other_series" | grep -qxF "$version" || continue
+		release="${version%-*}+deb12-amd64"
+		versions "linux-image-$release" | grep -qxF "$version" || continue
+		[ "$version" = "$other_version" ] ||
+			say "linux-source-$other_series $other_version is no longer in the archive; taking $version"
+		tell KSPLICE_RELEASE_OTHER "$release"
+		folder=$(unpack_other_image "$release" "$version")
+		tell KSPLICE_IMAGE_OTHER "$folder"
+		folder=$(unpack_source "$other_series" "$version")
+		tell KSPLICE_SOURCE_OTHER "$folder"
+		return
+	done
+	say "the archive has no kernel $other_series with its source: the tests that need one are skipped"
+}
+
+# What the record says depends on what it was made from.
+record="$cache/material-$what-$(sha256sum "$0" | cut -c1-8)"
 if [ -e "$record" ]; then
 	cat "$record"
 	exit 0
@@ -87,18 +126,25 @@ old=$(choose "$old_version" "$new_version")
 [ -n "$old" ] || { say "no version of linux-source-6.1 has its image in the archive"; exit 1; }
 release=$(release_of "$old")
 {
-	echo "KSPLICE_OLD_VERSION='$old'"
-	echo "KSPLICE_RELEASE_OLD='$release-amd64'"
-	echo "KSPLICE_IMAGE_OLD='$(fetch "linux-image-$release-amd64" "$old")'"
-	echo "KSPLICE_HEADERS='$(fetch "linux-headers-$release-amd64" "$old")'"
-	echo "KSPLICE_SOURCE_OLD='$(unpack_source "$old")'"
+	tell KSPLICE_OLD_VERSION "$old"
+	tell KSPLICE_RELEASE_OLD "$release-amd64"
+	file=$(fetch "linux-image-$release-amd64" "$old")
+	tell KSPLICE_IMAGE_OLD "$file"
+	file=$(fetch "linux-headers-$release-amd64" "$old")
+	tell KSPLICE_HEADERS "$file"
+	folder=$(unpack_source 6.1 "$old")
+	tell KSPLICE_SOURCE_OLD "$folder"
 	if [ "$what" = all ]; then
 		new=$(choose "$new_version" "$old")
 		[ -n "$new" ] || { say "there is only one version of linux-source-6.1 with its image"; exit 1; }
-		echo "KSPLICE_NEW_VERSION='$new'"
-		echo "KSPLICE_RELEASE_NEW='$(release_of "$new")-amd64'"
-		echo "KSPLICE_IMAGE_NEW='$(fetch "linux-image-$(release_of "$new")-amd64" "$new")'"
-		echo "KSPLICE_SOURCE_NEW='$(unpack_source "$new")'"
+		tell KSPLICE_NEW_VERSION "$new"
+		release=$(release_of "$new")-amd64
+		tell KSPLICE_RELEASE_NEW "$release"
+		file=$(fetch "linux-image-$release" "$new")
+		tell KSPLICE_IMAGE_NEW "$file"
+		folder=$(unpack_source 6.1 "$new")
+		tell KSPLICE_SOURCE_NEW "$folder"
+		other_material
 	fi
 } > "$record.tmp"
 mv "$record.tmp" "$record"
