@@ -70,6 +70,7 @@ __git_ksplice_options ()
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
+	verify) own="--rebuild --cached --quiet --json" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -132,8 +133,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply undo status test explain help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply undo status test explain" ;;
+	"") __git_ksplice_offer "init kernel create list show export check apply undo status test verify explain help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply undo status test verify explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	create)
@@ -143,7 +144,7 @@ __git_ksplice_complete ()
 			__git_ksplice_offer "$(__git_ksplice_refs)"
 		fi
 		;;
-	show | export | check | apply | test)
+	show | export | check | apply | test | verify)
 		[ "$arguments" -gt 0 ] && return
 		__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
 		;;

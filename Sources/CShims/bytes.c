@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+#define _GNU_SOURCE
 #include "cshims.h"
 
 #include <openssl/evp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -87,4 +89,10 @@ int ks_init_module(const void *image, size_t size, const char *parameters)
 int ks_delete_module(const char *name, unsigned flags)
 {
     return (int)syscall(SYS_delete_module, name, flags);
+}
+
+int ks_processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }

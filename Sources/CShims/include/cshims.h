@@ -33,6 +33,9 @@ int ks_gunzip(const uint8_t *in, size_t in_size, size_t limit, uint8_t **out, si
 // Sets what libgit2 must know before a repository is opened. Returns 0 or a libgit2 error code.
 int ks_git_configure(void);
 
+// How many processors this process may use, as nproc(1) counts them.
+int ks_processors(void);
+
 // System calls that glibc does not wrap.
 int ks_init_module(const void *image, size_t size, const char *parameters);
 int ks_delete_module(const char *name, unsigned flags);

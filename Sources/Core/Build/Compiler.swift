@@ -80,9 +80,9 @@ public struct Compiler: Sendable {
 
     /// Runs the preprocessor on units as `source/` holds them now. `label` keeps pre and post apart.
     public func preprocess(_ units: [TranslationUnit], label: String) async throws -> [PreprocessedUnit] {
-        try Files.createDirectory(workspace.root + "/work")
+        try Files.createDirectory(workspace.work)
         return try await inParallel(Array(units.enumerated())) { position, unit in
-            let file = "\(workspace.root)/work/\(position).\(label).i"
+            let file = "\(workspace.work)/\(position).\(label).i"
             let command = unit.command.preprocess(
                 "\(workspace.source)/\(unit.path)", to: file, headers: headers)
             try await run(command, path: unit.path)
@@ -104,7 +104,7 @@ public struct Compiler: Sendable {
         return try await inParallel(units) { unit in
             let cached = "\(workspace.cache)/\(unit.key).o"
             if !Files.exists(cached) {
-                let temporary = "\(workspace.root)/work/\(unit.key).o"
+                let temporary = "\(workspace.work)/\(unit.key).o"
                 try await run(unit.unit.command.compile(unit.file, to: temporary), path: unit.unit.path)
                 try Files.write(Files.read(temporary), to: cached)
                 try Files.remove(temporary)

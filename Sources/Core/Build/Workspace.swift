@@ -14,22 +14,39 @@
 //
 // Interrupted at any point, the next process finds the record of the step missing and repeats it.
 
+import CShims
 import Glibc
 
-/// What a sub-make must not inherit from a make that runs this program.
-let makeEnvironment: [String: String?] = [
-    "MAKEFLAGS": "", "MFLAGS": "", "MAKELEVEL": "", "GNUMAKEFLAGS": "", "KBUILD_BUILD_TIMESTAMP": "@0",
-    "KBUILD_BUILD_USER": "ksplice", "KBUILD_BUILD_HOST": "ksplice", "SOURCE_DATE_EPOCH": "0",
-]
+/// What a sub-make must not inherit from a make that runs this program, and what neither make nor a compiler may take
+/// from the user: options, include paths and settings of another build would make another update of the same change.
+let makeEnvironment: [String: String?] = {
+    var variables: [String: String?] = [
+        "MAKEFLAGS": "", "MFLAGS": "", "MAKELEVEL": "", "GNUMAKEFLAGS": "", "KBUILD_BUILD_TIMESTAMP": "@0",
+        "KBUILD_BUILD_USER": "ksplice", "KBUILD_BUILD_HOST": "ksplice", "SOURCE_DATE_EPOCH": "0",
+    ]
+    let users = [
+        "KCFLAGS", "KCPPFLAGS", "KAFLAGS", "CPATH", "C_INCLUDE_PATH", "DEPENDENCIES_OUTPUT",
+        "SUNPRO_DEPENDENCIES", "GCC_EXEC_PREFIX", "COMPILER_PATH", "ARCH", "CROSS_COMPILE", "LLVM",
+        "LLVM_IAS",
+        "LOCALVERSION", "KBUILD_BUILD_VERSION", "KBUILD_OUTPUT", "KBUILD_EXTMOD", "KBUILD_VERBOSE",
+        "KCONFIG_CONFIG", "KCONFIG_ALLCONFIG", "INSTALL_MOD_PATH", "M", "O", "V", "W", "C",
+    ]
+    for name in users { variables.updateValue(nil, forKey: name) }
+    return variables
+}()
 
 public struct Workspace: Sendable {
     public let root: String
+    /// Where `cache/`, `module/` and `work/` are instead, so that nothing compiled earlier is taken.
+    public var scratch: String?
     public var source: String { root + "/source" }
     public var object: String { root + "/object" }
     public var index: String { root + "/index" }
-    public var cache: String { root + "/cache" }
+    public var cache: String { (scratch ?? root) + "/cache" }
     var listings: String { root + "/listings" }
-    public var moduleFolder: String { root + "/module" }
+    public var moduleFolder: String { (scratch ?? root) + "/module" }
+    /// Files of one run.
+    public var work: String { (scratch ?? root) + "/work" }
     private var treeRecord: String { root + "/tree" }
     private var preparedRecord: String { root + "/prepared" }
 
@@ -57,6 +74,15 @@ public struct Workspace: Sendable {
     }
 
     public init(root: String) { self.root = root }
+
+    /// Whether the kernel can be built below a path. Its makefiles refuse blanks and colons, and the compiler's option
+    /// that takes the path out of the code (`-fmacro-prefix-map=FROM=TO`) ends at the first `=`.
+    public static func canBuild(in path: String) -> Bool {
+        path.utf8.allSatisfy { c in
+            (0x30...0x39).contains(c) || (0x41...0x5a).contains(c) || (0x61...0x7a).contains(c) || c > 0x7f
+                || "/._+-@,~^".utf8.contains(c)
+        }
+    }
 
     /// Holds the workspace for one process; waits for another that holds it.
     /// `waiting` is called once if there is one.
@@ -153,7 +179,7 @@ public struct Workspace: Sendable {
         try Files.remove(listings)
         progress("preparing the kernel's build tree (once for this kernel)")
         try Files.createDirectory(object)
-        try Files.createDirectory(cache)
+        try Files.createDirectory(root + "/cache")
         try Files.write(configuration.config, to: object + "/.config")
         try await make(["olddefconfig"], configuration).check("cannot configure the kernel")
         let after = try Files.readText(object + "/.config")
@@ -182,7 +208,8 @@ public struct Workspace: Sendable {
 
     private static let hostCompiler = "gcc"
 
-    public static var processors: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+    /// Those that this process may use.
+    public static var processors: Int { max(1, Int(ks_processors())) }
 }
 
 /// An exclusive lock on a file, released when it goes out of scope or the process ends.

@@ -118,9 +118,13 @@ public struct Creator: Sendable {
         if let outcome = try await existing(summary, change, preTree, postTree, clock) { return outcome }
         let job = CreateJob(
             creator: self, kernel: try await registry.descriptor(summary), change: change, preTree: preTree,
-            postTree: postTree, workspace: Workspace(root: registry.workspaceRoot(summary.identity)),
+            postTree: postTree, workspace: Workspace(root: try registry.workspaceRoot(summary.identity)),
             clock: clock)
-        return try await job.run()
+        let made = try await job.make()
+        let stored = try await clock.measure("store") { try await UpdateStore(repository).store(made.update) }
+        return CreateOutcome(
+            stored: stored, manifest: made.update.manifest, findings: made.findings, existed: false,
+            proof: made.proof, milliseconds: clock.milliseconds)
     }
 
     private func existing(

@@ -14,7 +14,15 @@ struct CreateJob {
     var repository: Repository { creator.repository }
     private var options: CreateOptions { creator.options }
 
-    func run() async throws -> CreateOutcome {
+    /// An update that is made and not stored.
+    struct Made {
+        var update: Update
+        var findings: [Finding]
+        /// Nil where no image is at hand.
+        var proof: Proof?
+    }
+
+    func make() async throws -> Made {
         let changed = try repository.changedFiles(pre: preTree, post: postTree)
         let affected = try AffectedFiles(
             changed, architecture: Workspace.sourceArchitecture(kernel.identity.arch)
@@ -63,7 +71,7 @@ struct CreateJob {
     /// The rest, in a workspace that is ready.
     private func run(
         _ open: AffectedFiles, _ changed: [ChangedFile], _ configuration: Workspace.Configuration
-    ) async throws -> CreateOutcome {
+    ) async throws -> Made {
         let affected = try await withHeaderUsers(open, changed)
         let source = try sourceChange(changed)
         let compiler = Compiler(
@@ -81,7 +89,7 @@ struct CreateJob {
     private func run(
         _ sources: [String], _ changed: [ChangedFile], _ source: SourceChange, _ compiler: Compiler,
         _ known: [Finding]
-    ) async throws -> CreateOutcome {
+    ) async throws -> Made {
         let (units, notBuilt) = try await clock.measure("units") { try await compiler.units(for: sources) }
         guard !units.isEmpty else {
             let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
@@ -205,7 +213,7 @@ struct CreateJob {
     private func finish(
         _ pairs: [Pair], _ source: SourceChange, _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
         _ known: [Finding], _ changed: [ChangedFile]
-    ) async throws -> CreateOutcome {
+    ) async throws -> Made {
         let compared = try await clock.measure("comparison") {
             try await inParallel(pairs) { pair in
                 try UnitDifference.examine(
@@ -226,7 +234,7 @@ struct CreateJob {
     private func build(
         _ pairs: [Pair], _ compared: [UnitDifference], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
         _ findings: [Finding]
-    ) async throws -> CreateOutcome {
+    ) async throws -> Made {
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard kept.contains(where: { compared[$0].changesKernel }) else {
             try refuse(findings.filter { $0.code == "exit-changed" }.map { $0.with(.error) })
@@ -237,7 +245,7 @@ struct CreateJob {
         let exports = ExportIndex(kernel)
         let assembler = Assembler(
             builder: builder, isExported: exports.isExported, exportingModule: exports.module,
-            workFolder: workspace.root + "/work", glue: parts.glue, clock: clock)
+            workFolder: workspace.work, glue: parts.glue, clock: clock)
         let assembly = try await assembler.assemble(
             differences, objtool: kept.map { pairs[$0].unit.command.objtool })
         var files: [String: [UInt8]] = [
@@ -258,11 +266,9 @@ struct CreateJob {
         let all = Finding.sorted(findings + (proof?.findings ?? []))
         try refuse(all)
         files[Update.Path.findings] = Array(all.map { $0.json.text + "\n" }.joined().utf8)
-        let update = try Update(manifest: makeManifest(assembly, parts, all), files: files)
-        let stored = try await clock.measure("store") { try await UpdateStore(repository).store(update) }
-        return CreateOutcome(
-            stored: stored, manifest: update.manifest, findings: all, existed: false, proof: proof,
-            milliseconds: clock.milliseconds)
+        return Made(
+            update: try Update(manifest: makeManifest(assembly, parts, all), files: files), findings: all,
+            proof: proof)
     }
 
     private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding])

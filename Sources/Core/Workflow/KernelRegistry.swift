@@ -1,6 +1,8 @@
 // The kernels that a repository makes updates for. What a kernel is stands in git; where its files are on this
 // machine stands in the state folder, for it means nothing to anybody else.
 
+import Glibc
+
 public struct KernelRegistry: Sendable {
     public let repository: Repository
     private var store: KernelStore { KernelStore(repository) }
@@ -165,8 +167,25 @@ public struct KernelRegistry: Sendable {
         return kernel
     }
 
-    public func workspaceRoot(_ identity: KernelIdentity) -> String {
-        "\(repository.stateDirectory)/workspaces/\(identity.arch)-\(identity.refName)"
+    /// Where the kernel is built: in the state folder, or in the user's cache where a kernel cannot be built below the
+    /// repository's path.
+    public func workspaceRoot(_ identity: KernelIdentity) throws -> String {
+        let name = "\(identity.arch)-\(identity.refName)"
+        let state = repository.stateDirectory
+        if Workspace.canBuild(in: state) { return "\(state)/workspaces/\(name)" }
+        func variable(_ name: String) -> String? {
+            getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 : nil }
+        }
+        guard let cache = variable("XDG_CACHE_HOME") ?? variable("HOME").map({ $0 + "/.cache" }),
+            Workspace.canBuild(in: cache)
+        else {
+            throw Failure(
+                "a kernel cannot be built below '\(state)': its makefiles do not take every character in a path",
+                hint:
+                    "set XDG_CACHE_HOME to a folder whose path has only letters, digits, '/', '.', '_' and '-'"
+            )
+        }
+        return "\(cache)/git-ksplice/\(sha256(state).prefix(16))/\(name)"
     }
 
     private func pathsFile(_ identity: KernelIdentity) -> String {
