@@ -53,6 +53,8 @@ public struct VirtualMachine: Sendable {
     public var programs: [String: String] = [:]
     /// Module files to load before the steps, in order.
     public var modules: [String] = []
+    /// Those of `modules` that need not load: for another processor, perhaps.
+    public var optionalModules: Set<String> = []
     public var steps: [GuestStep] = []
     public var memoryMiB = 1024
     public var processors = 2
@@ -187,8 +189,10 @@ public struct VirtualMachine: Sendable {
 
             """
         for (position, module) in modules.enumerated() {
-            text +=
-                "insmod /modules/\(position).ko || echo '\(Self.mark) unloaded '\(quoted(module.lastPathComponent))\n"
+            let otherwise =
+                optionalModules.contains(module)
+                ? "true" : "echo '\(Self.mark) unloaded '\(quoted(module.lastPathComponent))"
+            text += "insmod /modules/\(position).ko || \(otherwise)\n"
         }
         for (position, step) in steps.enumerated() {
             text += "echo; echo '\(Self.mark) begin \(position) '\(quoted(step.name))\n"

@@ -82,7 +82,9 @@ public struct VirtualTest: Sendable {
             guard let folder = kernel.modulesPath else {
                 throw Failure("the modules of kernel '\(kernel.name)' are not at hand", status: .notFound)
             }
-            machine.modules = try ModuleDependencies(folder: folder).files(for: modules)
+            let found = try ModuleDependencies(folder: folder).files(for: modules)
+            machine.modules = found.map(\.path)
+            machine.optionalModules = Set(found.filter(\.isWish).map(\.path))
         }
         return machine
     }
@@ -132,36 +134,39 @@ struct ModuleDependencies {
         }
     }
 
-    /// Files to load, in order, without repetition.
-    func files(for names: [String]) throws -> [String] {
-        var order: [String] = []
+    /// Files to load, in order, without repetition. A wish may fail: some answers are for other processors.
+    func files(for names: [String]) throws -> [(path: String, isWish: Bool)] {
+        var order: [(path: String, isWish: Bool)] = []
         for name in names {
             guard let path = paths[name] else {
                 throw Failure("the kernel has no module '\(name)' in '\(folder)'", status: .notFound)
             }
-            add(path, to: &order)
+            add(path, isWish: false, to: &order)
         }
-        return order.map { $0.hasPrefix("/") ? $0 : folder + "/" + $0 }
+        return order.map { ($0.path.hasPrefix("/") ? $0.path : folder + "/" + $0.path, $0.isWish) }
     }
 
-    private func add(_ path: String, to order: inout [String]) {
+    private func add(_ path: String, isWish: Bool, to order: inout [(path: String, isWish: Bool)]) {
         // depmod lists the farthest need last.
-        for file in (needs[path] ?? []).reversed() + [path] where !order.contains(file) {
+        for file in (needs[path] ?? []).reversed() + [path] {
+            if let known = order.firstIndex(where: { $0.path == file }) {
+                order[known].isWish = order[known].isWish && isWish
+                continue
+            }
             for wish in wishes[Self.name(of: file)] ?? [] {
-                if let answer = provider(of: wish), !order.contains(answer), answer != path {
-                    add(answer, to: &order)
+                for answer in providers(of: wish)
+                where answer != path && !order.contains(where: { $0.path == answer }) {
+                    add(answer, isWish: true, to: &order)
                 }
             }
-            order.append(file)
+            order.append((file, isWish))
         }
     }
 
-    /// The module that a name stands for. Of several, the one that needs no special processor.
-    private func provider(of name: String) -> String? {
-        if let path = paths[name.replacing("-", with: "_")] { return path }
-        let modules = aliases[name] ?? []
-        let choice = modules.first { $0.hasSuffix("generic") } ?? modules.first
-        return choice.flatMap { paths[$0.replacing("-", with: "_")] }
+    /// The modules that a name stands for.
+    private func providers(of name: String) -> [String] {
+        if let path = paths[name.replacing("-", with: "_")] { return [path] }
+        return (aliases[name] ?? []).compactMap { paths[$0.replacing("-", with: "_")] }
     }
 
     private static func name(of file: String) -> String {
