@@ -37,7 +37,7 @@ import Testing
         ("", "struct forward;"), ("", "extern struct list_head many, others[4];"),
         ("", "_Static_assert(sizeof(int) == 4, \"int\");"),
         ("# 1 \"a.h\"\nint x(void);", "# 1 \"b.h\"\nint x(void);"),
-        ("int x(void);", "int x\n(\nvoid ) ;"),
+        ("int x(void);", "int x\n(\nvoid );"),
     ]) func whatNobodyUsesDoesNotMatter(_ before: String, _ after: String) {
         #expect(isSame(before, after))
     }
@@ -65,6 +65,23 @@ import Testing
         (
             "typedef int (*call)(int); struct inner { call c; };",
             "typedef int (*call)(long); struct inner { call c; };"
+        ),
+        // Names inside of parentheses, pragmas, and what is easily misread.
+        ("extern struct known *(*counter)(int);", "extern struct known *(*counter)(long);"),
+        ("int (helper)(int);", "int (helper)(long);"),
+        (
+            "static inline struct known *(*LIMIT(int a))(int) { return a; }",
+            "static inline struct known *(*LIMIT(int a))(int) { return 0; }"
+        ),
+        (
+            "struct known *(*get(void))(int) { return 0; } extern int z;",
+            "struct known *(*get(void))(int) { return 1; } extern int z;"
+        ),
+        ("#pragma pack(1)\nstruct apart { int a; };", "#pragma pack(2)\nstruct apart { int a; };"),
+        ("enum apart : long { LIMIT = 1 };", "enum apart : long { LIMIT = 2 };"),
+        (
+            "static inline int LIMIT(int a, int b) { return a - -b; }",
+            "static inline int LIMIT(int a, int b) { return a -- b; }"
         ),
     ]) func whatTheUnitReachesMatters(_ before: String, _ after: String) {
         #expect(!isSame(before, after))

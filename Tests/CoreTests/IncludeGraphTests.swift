@@ -21,7 +21,7 @@ import Testing
         """
 
     private func users(_ headers: String..., existing: Set<String> = []) -> [String] {
-        IncludeGraph(Array(Self.lines.utf8)) { existing.contains($0) }.users(of: headers)
+        IncludeGraph(Array(Self.lines.utf8), architecture: "x86") { existing.contains($0) }.users(of: headers)
     }
 
     @Test func throughOtherHeadersAndCircles() {
@@ -53,5 +53,32 @@ import Testing
         try Files.write("#include \"a.h\"\n", to: folder + "/tools/lib/b.c")
         let text = String(decoding: try await IncludeGraph.search(folder), as: UTF8.self)
         #expect(text == "fs/a.c:  #\tinclude <linux/a.h>\n")
+    }
+
+    @Test func pathsAreNormalised() {
+        let graph = IncludeGraph(
+            Array("fs/x/a.c:#include \"./x.h\"\nfs/x/b.c:#include \"./y/../x.h\"\n".utf8), architecture: "x86"
+        ) { $0 == "fs/x/x.h" }
+        #expect(graph.users(of: ["fs/x/x.h"]) == ["fs/x/a.c", "fs/x/b.c"])
+    }
+
+    @Test func wrappersOfTheGenericHeaders() {
+        let lines = Array("lib/a.c:#include <asm/unaligned.h>\nlib/b.c:#include <asm/io.h>\n".utf8)
+        let graph = IncludeGraph(lines, architecture: "x86") { $0 == "arch/x86/include/asm/io.h" }
+        #expect(graph.users(of: ["include/asm-generic/unaligned.h"]) == ["lib/a.c"])
+        // The architecture has its own, which includes the generic one by its whole path.
+        #expect(graph.users(of: ["include/asm-generic/io.h"]) == [])
+    }
+
+    @Test func sourcesThatSourcesInclude() {
+        let lines = Array(
+            "fs/compat.c:#include \"elf.c\"\nfs/elf.c:#include <linux/elf.h>\nfs/z.c:#include \"elf.h\"\n"
+                .utf8)
+        let graph = IncludeGraph(lines, architecture: "x86") { _ in false }
+        #expect(graph.users(of: ["fs/elf.c"]) == ["fs/compat.c"])
+        #expect(graph.users(of: ["include/linux/elf.h"]).contains("fs/compat.c"))
+        #expect(
+            String(decoding: IncludeGraph.ofSources(lines), as: UTF8.self)
+                == "fs/compat.c:#include \"elf.c\"\n")
     }
 }

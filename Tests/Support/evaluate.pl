@@ -278,7 +278,8 @@ sub known {
 # Each job takes every Nth of the files that are left; the parent tells how it goes.
 sub run_all {
     my (@paths) = @_;
-    my @left = grep { !known($_) } @paths;
+    # Mixed, so that the estimate holds and a part of the run stands for the whole.
+    my @left = sort { sha256_hex($a) cmp sha256_hex($b) } grep { !known($_) } @paths;
     my $done = @paths - @left;
     print STDERR "$done of " . @paths . " are done already\n" if $done;
     return unless @left;
@@ -321,6 +322,13 @@ sub quantile {
     return $values[ ceil($part * @values) - 1 ];
 }
 
+# What create itself took: without kbuild's first compilation of a file, the compiler and objtool.
+sub own_seconds {
+    my ($result) = @_;
+    my $times = $result->{answer}{milliseconds};
+    return ($times->{total} - ($times->{units} // 0) - ($times->{compiler} // 0) - ($times->{objtool} // 0)) / 1000;
+}
+
 sub row { return '| ' . join(' | ', @_) . " |\n" }
 
 sub report {
@@ -333,8 +341,8 @@ sub report {
         push @{ $table{$system}{$outcome} }, $result;
         push @{ $total{$outcome} }, $result;
     }
-    my $text = row('subsystem', 'files', @outcomes, 'functions', 'median s', '95 % s', 'median KB');
-    $text .= row(('---') x (@outcomes + 6));
+    my $text = row('subsystem', 'files', @outcomes, 'functions', 'median s', '95 % s', 'own s', 'median KB');
+    $text .= row(('---') x (@outcomes + 7));
     for my $system ((sort keys %table), 'all') {
         my $part = $system eq 'all' ? \%total : $table{$system};
         my @created = @{ $part->{created} // [] };
@@ -345,6 +353,7 @@ sub report {
         $files += @{ $part->{$_} // [] } for @outcomes;
         $text .= row($system, $files, (map { scalar @{ $part->{$_} // [] } } @outcomes), $functions,
             sprintf('%.1f', quantile(0.5, @times)), sprintf('%.1f', quantile(0.95, @times)),
+            sprintf('%.2f', quantile(0.5, map { own_seconds($_) } @created)),
             int(quantile(0.5, map { $_->{bytes} // 0 } @created) / 1024));
     }
     my %by_code;

@@ -123,11 +123,16 @@ public struct Compiler: Sendable {
     }
 }
 
-/// Line markers name the files that text came from; they and blank lines are not code.
+/// `# 12 "file.h"`: the place that text came from. Other lines that begin with `#` are pragmas, which can change code.
+func isLineMarker(_ line: ArraySlice<UInt8>) -> Bool {
+    line.first == UInt8(ascii: "#") && line.dropFirst().first == UInt8(ascii: " ")
+}
+
+/// Line markers and blank lines are not code.
 private func withoutMarkers(_ text: [UInt8]) -> [UInt8] {
     var out: [UInt8] = []
     out.reserveCapacity(text.count)
-    for line in text.split(separator: UInt8(ascii: "\n")) where line.first != UInt8(ascii: "#") {
+    for line in text.split(separator: UInt8(ascii: "\n")) where !isLineMarker(line) {
         out += line
         out.append(UInt8(ascii: "\n"))
     }

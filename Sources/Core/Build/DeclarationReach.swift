@@ -21,7 +21,7 @@ struct DeclarationReach {
 
     private let declarations: [Declaration]
 
-    /// - Parameter text: what a preprocessor left; lines that begin with `#` do not count.
+    /// - Parameter text: what a preprocessor left; line markers do not count.
     init(_ text: [UInt8]) {
         var found: [Declaration] = []
         var reader = DeclarationReader(text)
@@ -121,6 +121,7 @@ private struct DeclarationReader {
             if depth == 0 && token.is("{") { isBody = DeclarationShape.beginsBody(tokens) }
             if token.is("(") || token.is("[") || token.is("{") { depth += 1 }
             tokens.append(token)
+            if tokens.count == 1 && token.character == Self.pragma { return tokens }
             if depth == 0 && (token.is(";") || token.is("}") && isBody) { return tokens }
         }
         return tokens.isEmpty ? nil : tokens
@@ -131,7 +132,7 @@ private struct DeclarationReader {
             let c = text[position]
             let isLineStart = position == 0 || text[position - 1] == UInt8(ascii: "\n")
             if c == UInt8(ascii: "#") && isLineStart {
-                position = text[position...].firstIndex(of: UInt8(ascii: "\n")) ?? text.count
+                if let pragma = directive() { return pragma }
             } else if c <= 0x20 {
                 position += 1
             } else if c == UInt8(ascii: "\"") || c == UInt8(ascii: "'") {
@@ -139,12 +140,29 @@ private struct DeclarationReader {
             } else if Self.isWord(c) {
                 return word(c)
             } else {
+                // `--` is not `- -`.
+                let isJoined = position > 0 && text[position - 1] > 0x20 && !Self.isWord(text[position - 1])
                 position += 1
-                return Token(hash: UInt64(c) << 32, isIdentifier: false, character: c, depth: 0)
+                return Token(
+                    hash: UInt64(c) << 32 | (isJoined ? 1 : 0), isIdentifier: false, character: c, depth: 0)
             }
         }
         return nil
     }
+
+    /// A line that begins with `#`: a marker is nothing, a pragma (pack, weak, ...) a token of its own.
+    private mutating func directive() -> Token? {
+        let end = text[position...].firstIndex(of: UInt8(ascii: "\n")) ?? text.count
+        let line = text[position..<end]
+        position = end
+        if isLineMarker(line) { return nil }
+        return Token(
+            hash: line.reduce(Token.seed) { Token.mix($0, UInt64($1)) }, isIdentifier: false,
+            character: DeclarationReader.pragma, depth: 0)
+    }
+
+    /// Stands for a whole line that is no declaration.
+    static let pragma: UInt8 = 1
 
     private static func isWord(_ c: UInt8) -> Bool {
         c >= UInt8(ascii: "a") && c <= UInt8(ascii: "z") || c >= UInt8(ascii: "A") && c <= UInt8(ascii: "Z")
@@ -186,7 +204,8 @@ private struct DeclarationShape {
     private static let attributes = [
         Token.hash("__attribute__"), Token.hash("__attribute"), Token.hash("asm"), Token.hash("__asm__"),
         Token.hash("__asm"), Token.hash("typeof"), Token.hash("__typeof__"), Token.hash("__typeof"),
-        Token.hash("_Alignas"), Token.hash("__extension__"), Token.hash("__declspec"),
+        Token.hash("_Alignas"), Token.hash("alignas"), Token.hash("__extension__"), Token.hash("__declspec"),
+        Token.hash("typeof_unqual"), Token.hash("__typeof_unqual__"), Token.hash("_Atomic"),
     ]
     private static let tags = [Token.hash("struct"), Token.hash("union"), Token.hash("enum")]
     private static let inline = [Token.hash("inline"), Token.hash("__inline"), Token.hash("__inline__")]
@@ -227,6 +246,14 @@ private struct DeclarationShape {
             names = tokens.filter(\.isIdentifier).map(\.hash)
             return
         }
+        // A body that is not recognised as one has taken what follows it along.
+        let isUnread = zip(tokens, tokens.dropFirst()).contains {
+            $0.depth == 0 && $0.is(")") && $1.depth == 0 && $1.is("{")
+        }
+        if first.is("{") || isUnread && tokens.last?.is("}") != true {
+            names = tokens.filter(\.isIdentifier).map(\.hash)
+            return
+        }
         names = Self.called(outer) + Self.declared(outer) + Self.typeNames(tokens)
         let has = { (words: [UInt64]) in outer.contains { $0.isOne(of: words) } }
         if tokens.last?.is("}") == true {
@@ -244,7 +271,19 @@ private struct DeclarationShape {
             isRoot =
                 Self.called(outer).isEmpty || Self.declaresPointer(tokens) || tokens.last?.is(";") != true
         }
-        if isRoot { names = tokens.filter(\.isIdentifier).map(\.hash) }
+        if isRoot || Self.hasInnerDeclarator(tokens) { names = tokens.filter(\.isIdentifier).map(\.hash) }
+    }
+
+    /// `(*name)(...)`, `(name)(...)`, `(*name)[...]`: the name stands inside of parentheses.
+    private static func hasInnerDeclarator(_ tokens: [Token]) -> Bool {
+        tokens.indices.dropFirst().dropLast().contains { index in
+            let (before, token, next) = (tokens[index - 1], tokens[index], tokens[index + 1])
+            guard token.depth == 0 else { return false }
+            if token.is("("), !before.isOne(of: attributes) {
+                return next.is("*") || next.is("(") || next.isOne(of: attributes)
+            }
+            return token.is(")") && (next.is("(") || next.is("["))
+        }
     }
 
     /// `(*name)(...)`: a parenthesis that follows no name but a type.
@@ -272,7 +311,7 @@ private struct DeclarationShape {
             var end = index + 1
             while end < tokens.count, !tokens[end].is("{"),
                 tokens[end].isIdentifier || tokens[end].depth > token.depth
-                    || tokens[end].is("(") || tokens[end].is(")")
+                    || tokens[end].is("(") || tokens[end].is(")") || tokens[end].is(":")
             {
                 end += 1
             }

@@ -6,18 +6,22 @@
 // it is asked for.
 //
 // An include is taken for one of a header where its path leads there from the including file's folder, or where nothing
-// stands at that place and the header's path ends with it, as search paths find it. So the result may hold too many
-// sources, never too few, but for includes that a macro names.
+// stands at that place and the header's path ends with it, as search paths find it. `<asm/x.h>` may also be a wrapper of
+// `asm-generic/x.h` that kbuild makes where the architecture has none. Sources that other sources include are followed,
+// too. So the result may hold too many sources, never too few, but for includes that a macro names.
 
 struct IncludeGraph {
     private let text: [UInt8]
     /// Where the lines start that include a file of a name.
     private var linesOfName: [String: [Int]] = [:]
+    /// The folder under `arch/`.
+    private let architecture: String
     /// Whether a path of the tree exists.
     private let exists: (String) -> Bool
 
-    init(_ text: [UInt8], exists: @escaping (String) -> Bool) {
+    init(_ text: [UInt8], architecture: String, exists: @escaping (String) -> Bool) {
         self.text = text
+        self.architecture = architecture
         self.exists = exists
         var start = 0
         while start < text.count {
@@ -34,7 +38,7 @@ struct IncludeGraph {
         }
     }
 
-    /// The `.c` and `.S` files that reach one of the headers, directly or not, sorted. Linker scripts are none.
+    /// The `.c` and `.S` files that include one of some files, directly or not, sorted. Linker scripts are none.
     func users(of headers: [String]) -> [String] {
         var wanted = headers
         var seen = Set(headers)
@@ -48,7 +52,7 @@ struct IncludeGraph {
                 if file.hasSuffix(".c") || file.hasSuffix(".S") && !file.hasSuffix(".lds.S") {
                     users.insert(file)
                 }
-                if file.hasSuffix(".h") { wanted.append(file) }
+                if file.hasSuffix(".h") || file.hasSuffix(".c") { wanted.append(file) }
             }
         }
         return users.sorted()
@@ -70,16 +74,36 @@ struct IncludeGraph {
     }
 
     private func leads(_ included: String, from file: String, to header: String) -> Bool {
+        let named = included.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
+        if isWrapper(named, of: header) { return true }
         // Most includes are written from a search path's start.
-        if !included.contains("..") && !header.hasSuffix(included) { return false }
+        if !named.contains("..") && !header.hasSuffix(named) { return false }
         var parts = file.split(separator: "/").dropLast()
-        for part in included.split(separator: "/") {
-            if part == ".." { parts = parts.dropLast() } else if part != "." { parts.append(part) }
+        for part in named.split(separator: "/") {
+            if part == ".." { parts = parts.dropLast() } else { parts.append(part) }
         }
         let beside = parts.joined(separator: "/")
         if beside == header { return true }
-        guard header.hasSuffix("/" + included) || included.contains("..") else { return false }
+        guard header.hasSuffix("/" + named) || named.contains("..") else { return false }
         return !exists(beside)
+    }
+
+    /// Whether kbuild makes a header that does nothing but include another one.
+    private func isWrapper(_ named: String, of header: String) -> Bool {
+        guard named.hasPrefix("asm/") else { return false }
+        let rest = named.dropFirst("asm/".count)
+        return header.hasSuffix("/asm-generic/" + rest)
+            && !exists("arch/\(architecture)/include/asm/\(rest)")
+    }
+
+    /// Of include lines, those that name a `.c` file.
+    static func ofSources(_ text: [UInt8]) -> [UInt8] {
+        var kept: [UInt8] = []
+        for line in text.split(separator: UInt8(ascii: "\n"))
+        where line.dropLast().suffix(2).elementsEqual(".c".utf8) {
+            kept += line + [UInt8(ascii: "\n")]
+        }
+        return kept
     }
 
     /// The include lines of a source folder.

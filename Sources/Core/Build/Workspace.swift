@@ -9,7 +9,7 @@
 //     prepared  what the object tree was prepared from
 //     cache/    compiled objects by content
 //     listings/ what each folder's Makefile makes of its sources
-//     includes  the tree's id, and its #include lines
+//     includes  the tree's id, and its #include lines; those that name sources also in includes.sources
 //     module/   ksplice.ko and what is linked into each update
 //
 // Interrupted at any point, the next process finds the record of the step missing and repeats it.
@@ -157,15 +157,23 @@ public struct Workspace: Sendable {
     }
 
     /// Which file of `source/` includes which. `source/` must hold the tree; its include lines are searched once.
-    func includeGraph(tree: String) async throws -> IncludeGraph {
-        let record = root + "/includes"
+    /// - Parameter sourcesOnly: only includes of `.c` files, which are few.
+    func includeGraph(tree: String, architecture: String, sourcesOnly: Bool) async throws -> IncludeGraph {
+        let (all, few) = (root + "/includes", root + "/includes.sources")
         let head = Array((tree + "\n").utf8)
-        var text = Files.exists(record) ? try Files.read(record) : []
-        if !text.starts(with: head) {
-            text = head + (try await IncludeGraph.search(source))
-            try Files.write(text, to: record)
+        func read(_ path: String) throws -> [UInt8]? {
+            guard Files.exists(path) else { return nil }
+            let text = try Files.read(path)
+            return text.starts(with: head) ? Array(text.dropFirst(head.count)) : nil
         }
-        return IncludeGraph(Array(text.dropFirst(head.count))) { Files.exists("\(source)/\($0)") }
+        var text = try read(sourcesOnly ? few : all)
+        if text == nil {
+            let found = try await IncludeGraph.search(source)
+            try Files.write(head + found, to: all)
+            try Files.write(head + IncludeGraph.ofSources(found), to: few)
+            text = sourcesOnly ? IncludeGraph.ofSources(found) : found
+        }
+        return IncludeGraph(text ?? [], architecture: architecture) { Files.exists("\(source)/\($0)") }
     }
 
     // MARK: - Object tree

@@ -144,6 +144,8 @@ struct Comparison {
         if let known = equalConstants[b] { return known }
         equalConstants[b] = true
         let equal = difference(a, b) == nil
+        // What was found equal while this one was taken for equal is not known any more.
+        if !equal { equalConstants = equalConstants.filter { !$0.value } }
         equalConstants[b] = equal
         return equal
     }

@@ -145,7 +145,7 @@ extension MatchResult {
         }
         if let module = units[unit].module, let found = try one(name, unit, in: module) { return found }
         if let found = try one(name, unit, in: nil, where: \.mayBeGlobal) { return found }
-        let others = self.symbols.named(name).filter(\.mayBeGlobal)
+        let others = self.symbols.named(name).filter(Self.isForOthers)
         let places = Set(others.map(\.address))
         if places.count > 1 { throw ambiguous(name, unit, places.sorted()) }
         guard let only = others.first else {
@@ -166,8 +166,18 @@ extension MatchResult {
 
     /// Whether anything that code of a unit could mean has this name.
     func knows(_ name: String, unit: Int) -> Bool {
-        symbols.named(name).contains { $0.mayBeGlobal }
+        symbols.named(name).contains {
+            Self.isForOthers($0) || $0.module == units[unit].module && $0.mayBeGlobal
+        }
             || units[unit].object.symbols.contains { $0.name == name && $0.isDefinedInSection }
+    }
+
+    /// Whether code of the image or of another module may mean a symbol: one of a module only if it is exported, or if it
+    /// belongs to an earlier update.
+    private static func isForOthers(_ symbol: KernelSymbol) -> Bool {
+        guard let module = symbol.module else { return symbol.mayBeGlobal }
+        return module.hasPrefix("ksplice_")
+            || symbol.kind >= UInt8(ascii: "A") && symbol.kind <= UInt8(ascii: "Z")
     }
 
     /// The module that lists a symbol at an address; the unit's own where kallsyms does not know the name.

@@ -124,18 +124,23 @@ struct CreateJob {
         }
     }
 
-    /// The same files with all sources that include a changed header.
+    /// The same files with all sources that include a changed file.
     private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws
         -> AffectedFiles
     {
-        guard !affected.headers.isEmpty else { return affected }
-        creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
-        let users = try await workspace.includeGraph(tree: preTree).users(of: affected.headers)
+        if !affected.headers.isEmpty {
+            creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
+        }
+        let graph = try await workspace.includeGraph(
+            tree: preTree, architecture: Workspace.sourceArchitecture(kernel.identity.arch),
+            sourcesOnly: affected.headers.isEmpty)
+        // Sources include sources, too: compat_binfmt_elf.c is binfmt_elf.c once more.
+        let users = graph.users(of: affected.headers + affected.sources)
         let all = Set(affected.sources + affected.assembly + users).sorted().filter { path in
             !path.hasPrefix("arch/")
                 || path.hasPrefix("arch/\(Workspace.sourceArchitecture(kernel.identity.arch))/")
         }.filter { !$0.hasPrefix("tools/") && !$0.hasPrefix("samples/") && !$0.hasPrefix("scripts/") }
-        guard all.count <= options.maximumUnits else {
+        guard all.count <= options.maximumUnits || affected.headers.isEmpty else {
             throw Refusal(findings: [
                 Finding(
                     "too-many-units", .error, file: affected.headers[0],

@@ -154,8 +154,9 @@ struct ModuleDependencies {
                 continue
             }
             for wish in wishes[Self.name(of: file)] ?? [] {
-                for answer in providers(of: wish)
-                where answer != path && !order.contains(where: { $0.path == answer }) {
+                if let answer = provider(of: wish), answer != path,
+                    !order.contains(where: { $0.path == answer })
+                {
                     add(answer, isWish: true, to: &order)
                 }
             }
@@ -163,10 +164,12 @@ struct ModuleDependencies {
         }
     }
 
-    /// The modules that a name stands for.
-    private func providers(of name: String) -> [String] {
-        if let path = paths[name.replacing("-", with: "_")] { return [path] }
-        return (aliases[name] ?? []).compactMap { paths[$0.replacing("-", with: "_")] }
+    /// The module that a name stands for. Of several, the one that needs no special processor.
+    private func provider(of name: String) -> String? {
+        if let path = paths[name.replacing("-", with: "_")] { return path }
+        let modules = aliases[name] ?? []
+        let choice = modules.first { $0.hasSuffix("generic") } ?? modules.first
+        return choice.flatMap { paths[$0.replacing("-", with: "_")] }
     }
 
     private static func name(of file: String) -> String {
