@@ -2,8 +2,10 @@
 # The open corpus: every C file that differs between two versions of the distribution's kernel, in the folders below, as
 # one commit on the older version; `git ksplice create` on each; a report of what became of it.
 #
-#     evaluate.pl CACHE PROGRAM [--jobs N] [--only REGEX] [--list FILE] [--again] [--report FILE] [--apply N]
+#     evaluate.pl CACHE PROGRAM [--jobs N] [--only REGEX] [--list FILE] [--again] [--limit SECONDS] [--report FILE]
+#         [--apply N]
 #
+# --limit ends a create that takes longer; it counts as unfinished and is tried again the next time.
 # --apply boots the older kernel in a virtual machine afterwards, where N of the updates that were made, from as many
 # folders as possible, are applied and undone one after another, and then all together.
 #
@@ -27,7 +29,7 @@ use Time::HiRes qw(time);
 my @FOLDERS = qw(kernel mm net fs security block io_uring crypto lib ipc init);
 
 my %option = (jobs => 2);
-GetOptions(\%option, 'jobs=i', 'only=s', 'list=s', 'again', 'report=s', 'apply=i') or exit 2;
+GetOptions(\%option, 'jobs=i', 'only=s', 'list=s', 'again', 'limit=i', 'report=s', 'apply=i') or exit 2;
 my ($cache, $program) = map { abs_path($_) } @ARGV[0, 1];
 my $old = $ENV{KSPLICE_SOURCE_OLD} // die "KSPLICE_SOURCE_OLD is not set; use make evaluate\n";
 my $new = $ENV{KSPLICE_SOURCE_NEW};
@@ -206,7 +208,7 @@ sub create {
     my ($clone, $commit) = @_;
     my $begin = time;
     my ($status, $text, $said) =
-        run('', 'git', '-C', $clone, 'ksplice', 'create', '--json', '--quiet', '--kernel', 'debian', $commit);
+        run('', 'timeout', $option{limit} // 0, 'git', '-C', $clone, 'ksplice', 'create', '--json', '--quiet', '--kernel', 'debian', $commit);
     my $answer = eval { $json->decode($text) } // {};
     return { status => $status, seconds => time - $begin, said => $said, answer => $answer };
 }
@@ -218,7 +220,7 @@ sub evaluate {
     my $result = create($clone, $commit);
     my $alone = $result->{said};
     for (1 .. 4) {
-        last unless $result->{status};
+        last if !$result->{status} || $result->{status} == 124;
         my @more = companions($result->{said}, map { $_ => 1 } @paths);
         last unless @more;
         push @paths, @more;
@@ -244,6 +246,7 @@ sub outcome {
     my ($result) = @_;
     my $status = $result->{status};
     return 'created' if $status == 0;
+    return 'unfinished' if $status == 124;
     return 'refused' if $status == 6 && ($result->{said} =~ /\[[a-z-]+\]/ || codes($result));
     return 'not built' if $status == 8 && $result->{said} =~ /builds none of the changed files/;
     return 'no change' if $status == 8;
@@ -272,7 +275,7 @@ sub known {
     return undef if $option{again};
     my $text = slurp(result_file($path)) // return undef;
     my $result = eval { $json->decode($text) } // return undef;
-    return $result->{program} eq $digest ? $result : undef;
+    return $result->{program} eq $digest && outcome($result) ne 'unfinished' ? $result : undef;
 }
 
 # Each job takes every Nth of the files that are left; the parent tells how it goes.
@@ -333,7 +336,7 @@ sub row { return '| ' . join(' | ', @_) . " |\n" }
 
 sub report {
     my (@results) = @_;
-    my @outcomes = ('created', 'refused', 'no change', 'not built', 'incomplete', 'failed');
+    my @outcomes = ('created', 'refused', 'no change', 'not built', 'incomplete', 'unfinished', 'failed');
     my (%table, %total);
     for my $result (@results) {
         my ($system) = split m,/,, $result->{path};
@@ -362,10 +365,10 @@ sub report {
     $text .= row($_, scalar @{ $by_code{$_} }) for sort { @{ $by_code{$b} } <=> @{ $by_code{$a} } } keys %by_code;
     for my $outcome ('refused', 'incomplete', 'failed') {
         for my $result (@{ $total{$outcome} // [] }) {
-            my $said = $result->{said};
-            $said = join "\n", grep { !/^hint: / } split /\n/, $said;
-            $text .= "\n$outcome: $result->{path}" . (@{ $result->{companions} // [] } ? " with @{ $result->{companions} }" : '')
-                . "\n" . join('', map { "    $_\n" } (split /\n/, $said)[0 .. 11 < (() = $said =~ /\n/g) ? 11 : (() = $said =~ /\n/g)]);
+            my @lines = grep { !/^hint: / } split /\n/, $result->{said};
+            @lines = (@lines[0 .. 11], '...') if @lines > 12;
+            my $more = @{ $result->{companions} // [] } ? " with @{ $result->{companions} }" : '';
+            $text .= "\n$outcome: $result->{path}$more\n" . join('', map { "    $_\n" } @lines);
         }
     }
     return $text;

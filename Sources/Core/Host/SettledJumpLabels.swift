@@ -30,8 +30,12 @@ extension ModuleResolver {
                 throw editor.malformed("a jump label without a key")
             }
             let symbol = symbols[field.symbol]
-            guard symbol.section == SectionIndex.undefined, let base = try address(symbol.name) else {
-                continue
+            guard symbol.section == SectionIndex.undefined else { continue }
+            // Whether a key is write-protected must be known: registering a label with such a key is a fault.
+            guard let base = try address(symbol.name) else {
+                throw Failure(
+                    "the static key '\(symbol.name)' that new code tests cannot be found",
+                    status: .verificationRefused)
             }
             // The addend holds the key's place in a larger object, and the two lowest bits.
             let key = base &+ UInt64(bitPattern: field.addend & ~3)
