@@ -6,7 +6,7 @@ extension Compiler {
     func assemble(_ units: [TranslationUnit], label: String) async throws -> [String] {
         try Files.createDirectory(workspace.work)
         return try await inParallel(Array(units.enumerated())) { position, unit in
-            let object = "\(workspace.root)/work/\(position).\(label).S.o"
+            let object = "\(workspace.work)/\(position).\(label).S.o"
             try await run(
                 unit.command.compiler + ["-c", "-o", object, "\(workspace.source)/\(unit.path)"],
                 path: unit.path)
