@@ -169,9 +169,10 @@ public struct Workspace: Sendable {
         var text = try read(sourcesOnly ? few : all)
         if text == nil {
             let found = try await IncludeGraph.search(source)
+            let sources = IncludeGraph.ofSources(found)
             try Files.write(head + found, to: all)
-            try Files.write(head + IncludeGraph.ofSources(found), to: few)
-            text = sourcesOnly ? IncludeGraph.ofSources(found) : found
+            try Files.write(head + sources, to: few)
+            text = sourcesOnly ? sources : found
         }
         return IncludeGraph(text ?? [], architecture: architecture) { Files.exists("\(source)/\($0)") }
     }

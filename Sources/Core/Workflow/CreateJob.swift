@@ -72,7 +72,7 @@ struct CreateJob {
     private func run(
         _ open: AffectedFiles, _ changed: [ChangedFile], _ configuration: Workspace.Configuration
     ) async throws -> Made {
-        let affected = try await withHeaderUsers(open, changed)
+        let affected = try await withHeaderUsers(open)
         let source = try sourceChange(changed)
         let compiler = Compiler(
             workspace: workspace, configuration: configuration, headers: options.kernelSources)
@@ -125,9 +125,7 @@ struct CreateJob {
     }
 
     /// The same files with all sources that include a changed file.
-    private func withHeaderUsers(_ affected: AffectedFiles, _ changed: [ChangedFile]) async throws
-        -> AffectedFiles
-    {
+    private func withHeaderUsers(_ affected: AffectedFiles) async throws -> AffectedFiles {
         if !affected.headers.isEmpty {
             creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
         }
