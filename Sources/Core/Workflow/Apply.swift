@@ -137,6 +137,7 @@ public struct Applier: Sendable {
                 hint: "modprobe \(module)")
         }
         try await refuseLivePatched(update)
+        try refuseExported(update, symbols)
         progress("matching the code that runs")
         let plan = try MatchPlan(update)
         let memory = try await host.memory(covering: [])
@@ -168,6 +169,17 @@ public struct Applier: Sendable {
                     status: .verificationRefused,
                     hint: "remove that live patch first; its code would run instead of the update's")
             }
+        }
+    }
+
+    /// The module loader takes no name that is exported already, by another update for example, and does not say why.
+    private func refuseExported(_ update: Update, _ symbols: KernelSymbols) throws {
+        let module = try ObjectFile(update.file(Update.Path.module), name: Update.Path.module)
+        for export in try readExports(module: module, object: Update.Path.module) {
+            guard let holder = symbols.named("__ksymtab_" + export.name).first else { continue }
+            throw Failure(
+                "the update exports '\(export.name)', which \(holder.module.map { "the module '\($0)'" } ?? "the kernel") exports already",
+                status: .busy, hint: "undo the update that exports it first")
         }
     }
 

@@ -74,10 +74,14 @@ public struct HostUpdates: Sendable {
         let mayGo = !isResident || update.state == "loaded"
         guard update.state == "applied" else {
             // What an interrupted command has left is taken away.
-            if mayGo { try await host.unload(module: Applier.moduleName(update.id)) }
+            if mayGo {
+                try await refuseUsed(update)
+                try await host.unload(module: Applier.moduleName(update.id))
+            }
             throw Failure(
                 "update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
+        try await refuseUsed(update)
         let (pause, tries) = try await sysfs.disable(timeout: timeout, progress: progress)
         do {
             try await host.appendToJournal(
@@ -90,6 +94,18 @@ public struct HostUpdates: Sendable {
         return UndoReport(
             id: update.id, pause: pause, tries: tries,
             unloaded: mayGo ? try await unload(update, progress) : false)
+    }
+
+    /// Fails where a module uses an export of the update: it would go on with what the old code knows nothing of. Other
+    /// updates are no such users.
+    private func refuseUsed(_ update: LoadedUpdate) async throws {
+        let name = Applier.moduleName(update.id)
+        let users = try await host.modules().first { $0.name == name }?.users ?? []
+        let others = users.filter { !$0.hasPrefix("ksplice_") }.sorted()
+        guard !others.isEmpty else { return }
+        throw Failure(
+            "update \(update.id.prefix(12)) exports symbols that are used by \(others.map { "'\($0)'" }.joined(separator: ", "))",
+            status: .busy, hint: "rmmod \(others.joined(separator: " "))")
     }
 
     /// Whether the module is gone. It stays where another update, which may itself be inert, refers to it.
