@@ -38,8 +38,8 @@ __git_ksplice_refs ()
 }
 
 # The codes that --force takes.
-__git_ksplice_codes="ambiguous assembly boot-code constant-changed data-changed entry-code exit-changed export-added
-	export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed type-layout
+__git_ksplice_codes="ambiguous assembly boot-code constant-changed data-changed entry-code exit-changed export-crc-changed
+	export-crc-mismatch export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed type-layout
 	unknown-file"
 
 # $1: what an option takes.

@@ -59,9 +59,10 @@ static const char *check_head(const struct ksplice_table *table)
 	if (table->function_count > MAX_FUNCTIONS || table->part_count > MAX_PARTS ||
 	    table->hook_count > MAX_HOOKS || table->shadow_count > MAX_SHADOWS || table->data_count > MAX_DATA)
 		return "has an impossible number of functions, hooks, ids or constants";
-	if (!table->function_count && !table->hook_count && !table->data_count)
+	if (!table->function_count && !table->hook_count && !table->data_count &&
+	    !(table->flags & KSPLICE_UPDATE_EXPORTS))
 		return "changes nothing";
-	if (table->flags & ~KSPLICE_UPDATE_RESIDENT || table->reserved)
+	if (table->flags & ~(KSPLICE_UPDATE_RESIDENT | KSPLICE_UPDATE_EXPORTS) || table->reserved)
 		return "has an unknown flag";
 	for (i = 0; i < ID_SIZE; i++)
 		if (!isdigit(table->id[i]) && !(table->id[i] >= 'a' && table->id[i] <= 'f'))

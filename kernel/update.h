@@ -91,6 +91,8 @@ struct ksplice_table {
 
 /* addresses of the update's own code or data may be kept by the kernel: it stays loaded after undo */
 #define KSPLICE_UPDATE_RESIDENT 1
+/* the update module exports symbols, which may be all that it does */
+#define KSPLICE_UPDATE_EXPORTS 2
 
 /*
  * Section .ksplice.modules, symbol ksplice_modules: the names of modules that must stay while the update is

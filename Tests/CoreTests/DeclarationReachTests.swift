@@ -97,4 +97,20 @@ import Testing
         #expect(isSame(text, text + "int more(void);"))
         #expect(!isSame(text, text + "int more = 1;"))
     }
+
+    @Test("the interface is all but the inside of functions")
+    func interfaces() {
+        func interface(_ text: String) -> UInt64 { DeclarationReach(Array(text.utf8)).interface }
+        let text = "struct s { int a; };\n# 7 \"u.c\"\nint f(struct s *p)\n{\n\treturn p->a;\n}\nint x = 1;\n"
+        for same in [
+            text.replacing("p->a", with: "p->a + g({ 1; })"), text.replacing("# 7", with: "# 9"),
+        ] { #expect(interface(same) == interface(text)) }
+        for other in [
+            text.replacing("int a;", with: "int a, b;"), text.replacing("f(", with: "g("),
+            text.replacing("*p", with: "*q"), text + "int y;",
+            text.replacing("struct s {", with: "struct __attribute__((packed)) {"),
+        ] { #expect(interface(other) != interface(text), "\(other)") }
+        let packed = "struct __attribute__((packed)) { int a; } x;"
+        #expect(interface(packed) != interface(packed.replacing("a;", with: "b;")))
+    }
 }

@@ -20,12 +20,16 @@ struct DeclarationReach {
     }
 
     private let declarations: [Declaration]
+    /// Of all declarations, without what stands inside of functions.
+    let interface: UInt64
 
     /// - Parameter text: what a preprocessor left; line markers do not count.
     init(_ text: [UInt8]) {
         var found: [Declaration] = []
+        var interface = Token.seed
         var reader = DeclarationReader(text)
         while let tokens = reader.next() {
+            interface = DeclarationShape.heading(tokens).reduce(interface) { Token.mix($0, $1.hash) }
             let shape = DeclarationShape(tokens)
             found.append(
                 Declaration(
@@ -33,6 +37,7 @@ struct DeclarationReach {
                     names: shape.names, identifiers: tokens.filter(\.isIdentifier).map(\.hash)))
         }
         declarations = found
+        self.interface = interface
     }
 
     /// Whether two texts of a unit give the same code, as far as that can be said without compiling them.
@@ -220,6 +225,14 @@ private struct DeclarationShape {
         guard let last = tokens.last, last.is(")"), !tokens.contains(where: { $0.depth == 0 && $0.is("=") })
         else { return false }
         return !called(tokens).isEmpty
+    }
+
+    /// A declaration without the body of a function.
+    static func heading(_ tokens: [Token]) -> ArraySlice<Token> {
+        guard tokens.last?.is("}") == true,
+            let brace = tokens.lastIndex(where: { $0.depth == 0 && $0.is("{") })
+        else { return tokens[...] }
+        return tokens[..<brace]
     }
 
     /// Identifiers outside of all parentheses that stand before one, as a function's name does.

@@ -17,7 +17,7 @@ struct DataReview {
         self.module = module
     }
 
-    mutating func review() {
+    mutating func review() throws {
         for index in post.spans.indices where !post.spans[index].names.isEmpty {
             guard let counterpart = comparison.correlation.preOfPost[index] else {
                 reviewNew(index)
@@ -27,7 +27,7 @@ struct DataReview {
         }
         reviewRemoved()
         reviewTables()
-        reviewExports()
+        try reviewExports()
     }
 
     private mutating func add(
@@ -144,25 +144,23 @@ struct DataReview {
         return references + (references.isEmpty && section.size > 0 ? [hex(section.contents)] : [])
     }
 
-    private mutating func reviewExports() {
-        func exports(_ object: ObjectSpans) -> Set<String> {
-            Set(
-                object.object.symbols.filter { $0.name.hasPrefix("__ksymtab_") }.map {
-                    String($0.name.dropFirst("__ksymtab_".count))
-                })
-        }
-        let before = exports(pre)
-        let after = exports(post)
-        for name in before.subtracting(after).sorted() {
+    private mutating func reviewExports() throws {
+        let (before, after) = (try pre.exports(), try post.exports())
+        for old in before {
+            let new = after.first { $0.name == old.name }
+            if let new, new.isGPL == old.isGPL, new.namespace == old.namespace { continue }
             add(
-                "export-removed", .error, name, "'\(name)' is no longer exported",
+                "export-removed", .error, old.name,
+                new == nil
+                    ? "'\(old.name)' is no longer exported"
+                    : "'\(old.name)' is exported with another licence or namespace",
                 "modules that are loaded use it; keep the export")
         }
-        for name in after.subtracting(before).sorted() {
+        for new in after where !before.contains(where: { $0.name == new.name }) {
             add(
-                "export-added", .error, name, "'\(name)' is newly exported",
-                "no module of this kernel can use it; let it through with --force export-added to leave the export out"
-            )
+                "export-added", .note, new.name,
+                "'\(new.name)' is newly exported: modules that are loaded after the update can use it",
+                "undo is refused while such a module is loaded")
         }
     }
 }

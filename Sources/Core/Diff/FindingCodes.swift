@@ -10,7 +10,7 @@ extension Finding {
         // Code that runs only once.
         "init-changed", "exit-changed", "registration-changed",
         // Interfaces.
-        "export-added", "export-removed", "symbol-missing",
+        "export-added", "export-removed", "export-crc-changed", "export-crc-mismatch", "symbol-missing",
         // What stands in the way of comparing or building one file.
         "unknown-section", "init-reference", "nameless-reference", "objtool",
         // Redirects.

@@ -30,6 +30,9 @@ struct Shipper {
     /// Those of them that replace the old content where it stands: new code refers to the old place.
     private let inPlace: Set<Int>
 
+    /// New spans that modules may use.
+    private var exported: Set<Int> = []
+
     private var out: ObjectFile
     private var shipment: Shipment
     private var outSections: [String: Int] = [:]
@@ -69,11 +72,12 @@ struct Shipper {
 
     static func ship(
         post: ObjectSpans, correlation: Correlation, changes: [FunctionChange], changedConstants: Set<Int>,
-        inPlace: Set<Int> = []
+        inPlace: Set<Int> = [], exported: Set<Int> = []
     ) throws -> Shipment {
         var shipper = Shipper(
             post: post, correlation: correlation, changes: changes, changedConstants: changedConstants,
             inPlace: inPlace)
+        shipper.exported = exported
         return try shipper.run()
     }
 
@@ -98,7 +102,7 @@ struct Shipper {
 
     /// Spans to ship: the changes and all new data and functions that they reach, in the order of the post object.
     private mutating func closure() throws -> [Int] {
-        var shipped = Set(changes.map(\.post)).union(inPlace).union(post.hookSpans)
+        var shipped = Set(changes.map(\.post)).union(inPlace).union(post.hookSpans).union(exported)
         var queue = Array(shipped)
         while let index = queue.popLast() {
             let span = post.spans[index]

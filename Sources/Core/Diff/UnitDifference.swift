@@ -24,6 +24,10 @@ public struct UnitDifference: Sendable {
     let hooks: Set<HookKind>
     /// Whether the unit declares ids of shadow variables.
     let declaresIDs: Bool
+    /// Exports that are to be shipped.
+    var newExports: [NewExport]
+    /// Whether the unit exports anything, before or after.
+    let hasExports: Bool
 
     struct OldPart: Sendable {
         var family: String
@@ -49,7 +53,9 @@ public struct UnitDifference: Sendable {
     public var isEmpty: Bool { !changesKernel && !declaresIDs }
 
     /// Whether anything happens when the update is applied; ids alone do nothing.
-    var changesKernel: Bool { !functions.isEmpty || !constants.isEmpty || !hooks.isEmpty }
+    var changesKernel: Bool {
+        !functions.isEmpty || !constants.isEmpty || !hooks.isEmpty || !newExports.isEmpty
+    }
 
     /// As `compare`; what stands in the way of a comparison is a finding, so that others are told beside it.
     public static func examine(
@@ -66,7 +72,7 @@ public struct UnitDifference: Sendable {
                 path: path, module: module, preObject: try ObjectFile(path: prePath), preObjectBytes: [],
                 functions: [], findings: [finding], records: [], shipment: nil, preSymbols: [:], oldParts: [],
                 constants: [],
-                hooks: [], declaresIDs: false)
+                hooks: [], declaresIDs: false, newExports: [], hasExports: false)
         }
     }
 
@@ -86,7 +92,7 @@ public struct UnitDifference: Sendable {
         let constants = ConstantReview(&comparison, path: path, module: module, requested: replacing)
         let changes = comparison.changedFunctions()
         var reviewer = DataReview(comparison: comparison, path: path, module: module)
-        reviewer.review()
+        try reviewer.review()
         var findings = reviewer.findings + constants.findings
         let preDebug = try DebugInformation(preFile, path: path).placed(as: preObject)
         let postDebug = try DebugInformation(postFile, path: path)
@@ -105,10 +111,12 @@ public struct UnitDifference: Sendable {
         }
         var shipment: Shipment?
         let hooks = try HookKind.all(in: post)
-        if !changes.isEmpty || !constants.inPlace.isEmpty || !post.hookSpans.isEmpty {
+        let newExports = try post.newExports(since: pre, comparison.correlation)
+        if !changes.isEmpty || !constants.inPlace.isEmpty || !post.hookSpans.isEmpty || !newExports.isEmpty {
             shipment = try Shipper.ship(
                 post: post, correlation: comparison.correlation, changes: changes,
-                changedConstants: constants.copied, inPlace: Set(constants.inPlace.map(\.post)))
+                changedConstants: constants.copied, inPlace: Set(constants.inPlace.map(\.post)),
+                exported: post.spans(of: newExports))
         }
         let functions = functions(changes, comparison, shipment)
         findings += try RedirectReview.findings(preObject, functions: functions, path: path, tables: tables)
@@ -118,7 +126,8 @@ public struct UnitDifference: Sendable {
             functions: functions, findings: findings.map(places.located),
             records: shipped.map(\.record) + explainer.removed(), shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
-            constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post))
+            constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post),
+            newExports: newExports, hasExports: try !pre.exports().isEmpty || !post.exports().isEmpty)
     }
 
     /// A task may be inside any part of an old function, also one that post has no longer.

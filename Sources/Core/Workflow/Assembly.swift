@@ -16,16 +16,16 @@ struct Assembly {
     var shadows: [Manifest.Shadow] = []
     var modules: [String]
     var isResident: Bool
+    /// Whether the module exports anything.
+    var hasExports = false
     /// Symbols that are left to the kernel's module loader.
     var imported: Set<String>
 }
 
 struct Assembler {
     let builder: ModuleBuilder
-    /// What the kernel image exports without a namespace: left to the module loader.
-    let isExported: (String) -> Bool
-    /// The module that exports a name, where it is known.
-    let exportingModule: (String) -> String?
+    /// What the kernel exports, and what the change adds to it.
+    let exports: ExportReview
     let workFolder: String
     /// The objects that every update module contains (`ModuleBuilder.Parts.glue`).
     let glue: [String]
@@ -57,8 +57,10 @@ struct Assembler {
             addReplacements(difference, unit: assembly.units.count - 1, to: &assembly)
             try Files.write(ELFWriter.write(shipment.object), to: path)
             do {
+                // A unit that only exports what exists ships nothing.
+                let isEmpty = shipment.object.sections.count == 1
                 try await clock.measure("objtool") {
-                    try await builder.runObjtool(path, like: objtool[position])
+                    try await builder.runObjtool(path, like: isEmpty ? [] : objtool[position])
                 }
             } catch let failure as Failure {
                 guard let finding = Finding(failure, file: difference.path) else { throw failure }
@@ -74,6 +76,14 @@ struct Assembler {
         }
         guard refused.isEmpty else { throw Refusal(findings: refused) }
         custom.record(in: &assembly)
+        let shipped = differences.filter { $0.shipment != nil }
+        let exportTables = try ExportTables(
+            shipped.map(\.newExports), exports.checksums, newGlobals, &assembly)
+        if let exportTables {
+            assembly.hasExports = true
+            objects.append(workFolder + "/exports.o")
+            try Files.write(ELFWriter.write(exportTables.object), to: objects[objects.count - 1])
+        }
         let tables = workFolder + "/tables.o"
         try Files.write(
             ELFWriter.write(UpdateTables(assembly, newSizes: newSizes, custom: custom).object), to: tables)
@@ -144,11 +154,11 @@ struct Assembler {
                 continue
             }
             if ModuleResolver.coreFunctions.contains(name) { continue }
-            if !isOwn && isExported(name) {
+            if !isOwn && exports.index.isExported(name) {
                 assembly.imported.insert(name)
                 continue
             }
-            if !isOwn, let module = exportingModule(name), !assembly.modules.contains(module) {
+            if !isOwn, let module = exports.index.module(name), !assembly.modules.contains(module) {
                 assembly.modules.append(module)
             }
             object.symbols[index].name = "ksplice.\(assembly.references.count)"

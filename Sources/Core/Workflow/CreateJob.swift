@@ -101,7 +101,7 @@ struct CreateJob {
         let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
         let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
         let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
-        return try await finish(pairs, source, builder, parts, known, changed)
+        return try await finish(pairs, source, compiler, builder, parts, known, changed)
     }
 
     private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
@@ -156,6 +156,8 @@ struct CreateJob {
 
     private struct Pair: Sendable {
         var unit: TranslationUnit
+        /// What the preprocessor left, before and after the change.
+        var texts: (PreprocessedUnit, PreprocessedUnit)
         var pre: String
         var post: String
     }
@@ -178,7 +180,9 @@ struct CreateJob {
         }
         let objects = try await compiler.compile(different.flatMap { [pre[$0], post[$0]] })
         return different.enumerated().map { position, index in
-            Pair(unit: units[index], pre: objects[2 * position], post: objects[2 * position + 1])
+            Pair(
+                unit: units[index], texts: (pre[index], post[index]), pre: objects[2 * position],
+                post: objects[2 * position + 1])
         }
     }
 
@@ -214,8 +218,8 @@ struct CreateJob {
     // MARK: - The update
 
     private func finish(
-        _ pairs: [Pair], _ source: SourceChange, _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
-        _ known: [Finding], _ changed: [ChangedFile]
+        _ pairs: [Pair], _ source: SourceChange, _ compiler: Compiler, _ builder: ModuleBuilder,
+        _ parts: ModuleBuilder.Parts, _ known: [Finding], _ changed: [ChangedFile]
     ) async throws -> Made {
         let compared = try await clock.measure("comparison") {
             try await inParallel(pairs) { pair in
@@ -225,18 +229,24 @@ struct CreateJob {
             }
         }
         let remarks = try review(compared, changed)
+        var exports = try ExportReview(kernel)
+        try await clock.measure("exports") {
+            let users = compared.indices.filter { compared[$0].hasExports }
+            try await exports.run(users.map { pairs[$0].texts }, compiler, source)
+        }
         let findings = Finding.merged(
-            known + compared.flatMap(\.findings) + HookReview.findings(compared) + remarks)
+            exports.settled(known + compared.flatMap(\.findings)) + HookReview.findings(compared) + remarks
+                + exports.findings)
         return try await telling(findings) {
             try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
-            return try await build(pairs, compared, builder, parts, findings)
+            return try await build(pairs, exports.settled(compared), exports, builder, parts, findings)
         }
     }
 
     /// Builds, proves and stores; also where findings stand in the way, for what building and proving may add to them.
     private func build(
-        _ pairs: [Pair], _ compared: [UnitDifference], _ builder: ModuleBuilder, _ parts: ModuleBuilder.Parts,
-        _ findings: [Finding]
+        _ pairs: [Pair], _ compared: [UnitDifference], _ review: ExportReview, _ builder: ModuleBuilder,
+        _ parts: ModuleBuilder.Parts, _ findings: [Finding]
     ) async throws -> Made {
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard kept.contains(where: { compared[$0].changesKernel }) else {
@@ -245,10 +255,8 @@ struct CreateJob {
         }
         let differences = kept.map { compared[$0] }
         creator.progress("building the update module")
-        let exports = ExportIndex(kernel)
         let assembler = Assembler(
-            builder: builder, isExported: exports.isExported, exportingModule: exports.module,
-            workFolder: workspace.work, glue: parts.glue, clock: clock)
+            builder: builder, exports: review, workFolder: workspace.work, glue: parts.glue, clock: clock)
         let assembly = try await assembler.assemble(
             differences, objtool: kept.map { pairs[$0].unit.command.objtool })
         var files: [String: [UInt8]] = [

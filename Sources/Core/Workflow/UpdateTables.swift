@@ -107,7 +107,8 @@ struct UpdateTables {
         let functions = assembly.replacements.count { $0.partOf == nil }
         var contents: [UInt8] = []
         for value in [
-            functions, assembly.replacements.count - functions, assembly.isResident ? 1 : 0,
+            functions, assembly.replacements.count - functions,
+            (assembly.isResident ? 1 : 0) | (assembly.hasExports ? 2 : 0),
             assembly.hooks.count, assembly.shadows.count, assembly.constants.count, 0,
         ] {
             if contents.isEmpty { contents.append(littleEndian: ModuleResolver.tableVersion) }

@@ -1,0 +1,145 @@
+// What a change does to the kernel's promise to modules: the checksum of each exported symbol, from the declarations
+// before and after the change. Those from before must be the kernel's own; if they are not, this is not its source or not
+// its config, and the others say nothing.
+
+struct ExportReview {
+    private(set) var findings: [Finding] = []
+    /// Of the exports after the change, by symbol, where the change can have changed them; nil where the kernel has no
+    /// checksums.
+    private(set) var checksums: [String: UInt32]?
+
+    /// One unit that exports something.
+    struct Unit: Sendable {
+        var path: String
+        var before: ExportChecksums
+        var after: ExportChecksums
+    }
+
+    /// What the kernel exports before the change.
+    let index: ExportIndex
+    private let kernel: KernelDescriptor
+
+    init(_ kernel: KernelDescriptor) throws {
+        self.kernel = kernel
+        index = ExportIndex(kernel)
+        if try ConfigFile(kernel.config).options["MODVERSIONS"] == "y" { checksums = [:] }
+    }
+
+    /// Computes the checksums of units that export something, where more than the inside of functions changes.
+    /// - Parameter units: before and after the change.
+    mutating func run(
+        _ units: [(PreprocessedUnit, PreprocessedUnit)], _ compiler: Compiler, _ source: SourceChange
+    ) async throws {
+        guard checksums != nil else { return }
+        // Declarations that only genksyms sees are not in the texts.
+        let isSeen = source.files.values.contains {
+            ($0.pre + $0.post).contains { $0.contains("__GENKSYMS__") }
+        }
+        let isChanged = try await inParallel(units) { pre, post in
+            if isSeen { return true }
+            return try DeclarationReach(Files.read(pre.file)).interface
+                != DeclarationReach(Files.read(post.file)).interface
+        }
+        let changed = Array(zip(units, isChanged).filter(\.1).map(\.0.0.unit).enumerated())
+        guard !changed.isEmpty else { return }
+        let work = compiler.workspace.work
+        let before = try await inParallel(changed) { position, unit in
+            try await compiler.exportChecksums(unit, dump: "\(work)/\(position).pre.types", reference: nil)
+        }
+        let after = try await compiler.workspace.withFiles(source.markedFiles) {
+            try await inParallel(changed) { position, unit in
+                try await compiler.exportChecksums(
+                    unit, dump: "\(work)/\(position).post.types", reference: "\(work)/\(position).pre.types")
+            }
+        }
+        for (position, unit) in changed {
+            let lines = try source.postLines(unit.path)
+            add(Unit(path: unit.path, before: before[position], after: after[position])) { name in
+                Self.line(ofExport: name, in: lines)
+            }
+        }
+    }
+
+    /// Its number in a source file, where it stands there in plain words.
+    static func line(ofExport name: String, in lines: [String]) -> Int? {
+        lines.firstIndex { line in
+            line.hasPrefix("EXPORT_") && (line.contains("(\(name))") || line.contains("(\(name),"))
+        }.map { $0 + 1 }
+    }
+
+    /// Compares one unit's checksums with the kernel's and with each other.
+    mutating func add(_ unit: Unit, line: (String) -> Int?) {
+        let names = Set(unit.before.values.keys)
+        let known = Dictionary(grouping: kernel.exports.filter { names.contains($0.name) }, by: \.name)
+        for (name, old) in unit.before.values.sorted(by: { $0.key < $1.key }) {
+            let recorded = (known[name] ?? []).compactMap(\.crc)
+            if let first = recorded.first, !recorded.contains(old) {
+                findings.append(mismatch(name, old, first, unit.path, line(name)))
+            }
+            guard let new = unit.after.values[name], new != old else { continue }
+            findings.append(changed(name, old, new, unit, line(name)))
+        }
+        for (name, new) in unit.after.values { checksums?[name] = new }
+    }
+
+    private func mismatch(
+        _ name: String, _ computed: UInt32, _ recorded: UInt32, _ path: String, _ line: Int?
+    )
+        -> Finding
+    {
+        Finding(
+            "export-crc-mismatch", .error, file: path, line: line, symbol: name,
+            "the checksum of the exported symbol '\(name)' is \(text(computed)), but the kernel's is \(text(recorded))",
+            advice:
+                "the source, the config or the compiler is not that of the kernel; the checksums of new exports would be wrong, too"
+        )
+    }
+
+    /// A type of which only the name was known before changes the checksum, and nothing else.
+    private func changed(_ name: String, _ old: UInt32, _ new: UInt32, _ unit: Unit, _ line: Int?)
+        -> Finding
+    {
+        let causes = unit.after.causes[name] ?? []
+        let isHarmless = !causes.isEmpty && causes.allSatisfy { $0.hasSuffix("(became defined)") }
+        let why = causes.isEmpty ? "" : " because of " + causes.joined(separator: ", ")
+        return Finding(
+            "export-crc-changed", isHarmless ? .note : .error, file: unit.path, line: line, symbol: name,
+            "the checksum of the exported symbol '\(name)' changes from \(text(old)) to \(text(new))\(why)",
+            advice: isHarmless
+                ? "only the declaration of a type became known here; the kernel's own export stays as it is"
+                : "modules that are loaded, and those that come later, are built for the old declaration; keep it, and add another function beside it"
+        )
+    }
+
+    /// As Module.symvers has it.
+    private func text(_ checksum: UInt32) -> String {
+        let digits = String(checksum, radix: 16)
+        return "0x" + String(repeating: "0", count: 8 - digits.count) + digits
+    }
+
+    // MARK: - What is exported already
+
+    /// The differences without new exports of names that the kernel exports already, for example because a function moves
+    /// to another file: the module loader would refuse them.
+    func settled(_ differences: [UnitDifference]) -> [UnitDifference] {
+        differences.map { difference in
+            var settled = difference
+            settled.newExports.removeAll { index.owner($0.name) != nil }
+            return settled
+        }
+    }
+
+    /// The findings of units, with what is true of exports that the kernel has already.
+    func settled(_ findings: [Finding]) -> [Finding] {
+        findings.map { finding in
+            guard finding.code == "export-added", let owner = index.owner(finding.symbol) else {
+                return finding
+            }
+            var settled = finding
+            settled.message = "'\(finding.symbol)' is exported by \(owner) already"
+            settled.advice =
+                "the update leaves that export as it is: modules use the symbol of the running kernel"
+            return settled
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// The export tables of an update module: what EXPORT_SYMBOL and modpost would have made for the exports that a change
+// adds. A module that is loaded later links to them as to any other module's, holds the update's module while it does,
+// and is checked against the checksums (include/linux/export.h, export-internal.h, scripts/module.lds.S of Linux 6.1).
+// What exists already is exported where it stands, so that its redirect leads callers to the newest code.
+
+struct ExportTables {
+    private(set) var object = ObjectFile(machine: 62, is64Bit: true, type: 1)  // EM_X86_64, ET_REL
+    private var strings: [UInt8] = []
+
+    private static let stringsSection = 1
+
+    /// Nil where no unit adds an export. Records what the entries refer to in `assembly`.
+    /// - Parameters:
+    ///   - exports: those of each of the assembly's units.
+    ///   - checksums: by symbol; nil where the kernel has none.
+    ///   - newGlobals: names that any of the units brings.
+    init?(
+        _ exports: [[NewExport]], _ checksums: [String: UInt32]?, _ newGlobals: Set<String>,
+        _ assembly: inout Assembly
+    ) throws {
+        guard exports.contains(where: { !$0.isEmpty }) else { return nil }
+        object.sections.append(Section(name: "__ksymtab_strings", type: 1, flags: SectionFlags.alloc))
+        object.symbols.append(
+            Symbol(name: "__ksymtab_strings", type: SymbolType.section, section: Self.stringsSection))
+        for (unit, exports) in exports.enumerated() {
+            for export in exports {
+                add(export, Self.symbol(export, unit, newGlobals, &assembly))
+                guard let checksums else { continue }
+                guard let checksum = checksums[export.name] else {
+                    throw Failure(
+                        "the checksum of the new export '\(export.name)' cannot be computed",
+                        status: .cannotBePatched,
+                        hint: "is it declared in '\(assembly.units[unit].path)' in front of EXPORT_SYMBOL?")
+                }
+                add(export, checksum: checksum)
+            }
+        }
+        object.sections[Self.stringsSection].contents = strings
+        object.sections[Self.stringsSection].size = strings.count
+    }
+
+    /// The symbol of the update module that stands for what is exported.
+    private static func symbol(
+        _ export: NewExport, _ unit: Int, _ newGlobals: Set<String>, _ assembly: inout Assembly
+    ) -> String {
+        let preSymbol: Int?
+        switch export.subject {
+        case .new(let name): return name
+        case .elsewhere where newGlobals.contains(export.name): return export.name
+        case .existing(let symbol): preSymbol = symbol
+        case .elsewhere(let symbol): preSymbol = symbol
+        }
+        assembly.references.append(.init(name: export.name, unit: unit, preSymbol: preSymbol))
+        return "ksplice.\(assembly.references.count - 1)"
+    }
+
+    private mutating func add(_ export: NewExport, _ symbol: String) {
+        object.symbols.append(Symbol(name: symbol, binding: SymbolBinding.global))
+        let value = object.symbols.count - 1
+        let name = strings.count
+        strings += Array(export.name.utf8) + [0]
+        let namespace = strings.count
+        strings += Array(export.namespace.utf8) + [0]
+        var entry = Section(
+            name: "___ksymtab\(export.isGPL ? "_gpl" : "")+\(export.name)", type: 1,
+            flags: SectionFlags.alloc, alignment: 4, contents: [UInt8](repeating: 0, count: 12))
+        // R_X86_64_PC32: each field is an offset from its own place.
+        entry.relocations = [
+            .init(offset: 0, type: 2, symbol: value, addend: 0),
+            .init(offset: 4, type: 2, symbol: 1, addend: Int64(name)),
+            .init(offset: 8, type: 2, symbol: 1, addend: Int64(namespace)),
+        ]
+        object.sections.append(entry)
+        // By this name kallsyms tells who exports what.
+        object.symbols.append(
+            Symbol(name: "__ksymtab_" + export.name, section: object.sections.count - 1))
+    }
+
+    private mutating func add(_ export: NewExport, checksum: UInt32) {
+        var section = Section(
+            name: "___kcrctab\(export.isGPL ? "_gpl" : "")+\(export.name)", type: 1,
+            flags: SectionFlags.alloc, alignment: 4)
+        section.contents.append(littleEndian: checksum)
+        section.size = section.contents.count
+        object.sections.append(section)
+    }
+}
