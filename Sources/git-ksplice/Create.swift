@@ -47,7 +47,7 @@ struct Create: AsyncParsableCommand {
     var allowOtherCompiler = false
 
     @Option(help: ArgumentHelp("Most source files that a changed header may affect.", valueName: "n"))
-    var maxUnits = 300
+    var maxUnits = 1000
 
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
     var quiet = false

@@ -44,6 +44,20 @@ import Testing
         #expect(words.suffix(3) == ["-o", "out.o", "in.i"])
     }
 
+    /// make prints what it would run: what fixdep gets is what it would write into the record.
+    @Test func recordsOfADryRun() throws {
+        let output = #"""
+            make -C /o -f /s/Makefile fs/a.o
+            set -e;  exec >/dev/null;   trap 'rm -f fs/a.o; trap - HUP; kill -s HUP $$' HUP;  gcc-12 -Wp,-MMD,fs/.a.o.d -DN='"a b"' -c -o fs/a.o /s/fs/a.c   ; ./objtool --orc fs/a.o; scripts/basic/fixdep fs/.a.o.d fs/a.o 'gcc-12 -Wp,-MMD,fs/.a.o.d -DN='\''"a b"'\'' -c -o fs/a.o /s/fs/a.c   ; ./objtool --orc fs/a.o' > fs/.a.o.cmd; rm -f fs/.a.o.d
+            :
+            """#
+        let records = CompileCommand.records(ofDryRun: output)
+        #expect(records.map(\.target) == ["fs/a.o"])
+        let command = try CompileCommand(parsing: records[0].text, source: "fs/a.c")
+        #expect(
+            command == CompileCommand(compiler: ["gcc-12", "-DN=\"a b\""], objtool: ["./objtool", "--orc"]))
+    }
+
     @Test func unknownRecordsAreRefused() {
         #expect(throws: Failure.self) { try CompileCommand(parsing: "", source: "x.c") }
         #expect(throws: Failure.self) { try CompileCommand(parsing: "cmd_x := ld -r a.o", source: "x.c") }

@@ -24,6 +24,21 @@ import Testing
         try await findings(pre, post).map(\.message)
     }
 
+    @Test func anotherNameForAMember() async throws {
+        let pre = "struct s { int a; struct s *p; };"
+        let found = try await findings(
+            pre, "struct s { int a; union { struct s *p; struct s *q; }; };", use: "p->a")
+        #expect(found.map(\.message) == ["'struct s' changes: 'q' is another name for what 'p' is"])
+        #expect(found.first?.severity == .note)
+        // Of another size, or where the old member has gone, it is more than a name.
+        for post in [
+            "struct s { int a; union { struct s *p; char q; }; };",
+            "struct s { int a; union { struct s *q; struct s *r; }; };",
+        ] {
+            #expect(try await findings(pre, post).contains { $0.severity == .error }, "\(post)")
+        }
+    }
+
     @Test func equalTypes() async throws {
         let text = "struct s { int a; union { long b; char c[8]; }; struct s *next; };"
         #expect(try await messages(text, text) == [])

@@ -140,18 +140,36 @@ sub companions {
     for my $quoted (join("\n", $said =~ /error: ([^\n]*)/g) =~ /'([^']+)'/g) {
         $names{$_} = 1 for grep { !/^(?:const|struct|union|enum|static|inline|unsigned|int|long|char|void|size_t|bool)$/ } $quoted =~ /(\w+)/g;
     }
-    my @candidates = grep { !$taken{$_} && changes_name($_, \%names) } headers_of($broken);
-    # Private headers first: names of the others are mostly chance.
+    # Headers that declare what is missing; else those that have to do with it, private ones first: a name that is
+    # common is mostly in the others by chance.
+    my @left = grep { !$taken{$_} } headers_of($broken);
+    my @defining = grep { declares_name($_, keys %names) } @left;
+    return @defining if @defining;
+    my @candidates = grep { changes_name($_, \%names) } @left;
     my @private = grep { !m,^include/, } @candidates;
     return @private if @private;
     return @candidates if @candidates;
-    return grep { !$taken{$_} && !m,^include/, } headers_of($broken);
+    return grep { !m,^include/, } @left;
+}
+
+# Whether a line that a header's difference adds declares one of the names: a macro, function, type, member or constant.
+sub declares_name {
+    my ($header, @names) = @_;
+    my ($status, $text) = run('', 'diff', '-N', '-U0', "$old/$header", "$new/$header");
+    my $any = join '|', map { quotemeta } @names or return 0;
+    return $text =~ /^\+(?:
+        \#\s*define\s+(?:$any)\b
+        | \w[^;=]*\b(?:$any)\s*\(
+        | (?:struct|union|enum)\s+(?:$any)\s*\{
+        | \s+[^()]*\b(?:$any)\s*(?:\[[^\]]*\]|:\s*\d+)?\s*;
+        | \s+(?:$any)\s*(?:=[^;]*)?,?\s*$
+    )/mx;
 }
 
 # Whether a header's difference, with what stands around it, holds one of the names.
 sub changes_name {
     my ($header, $names) = @_;
-    my ($status, $text) = run('', 'diff', '-N', '-U3', "$old/$header", "$new/$header");
+    my ($status, $text) = run('', 'diff', '-N', '-U8', "$old/$header", "$new/$header");
     $text =~ s/^(?:---|\+\+\+|\@\@).*$//mg;
     return scalar grep { $names->{$_} } $text =~ /(\w+)/g;
 }
@@ -219,7 +237,7 @@ sub evaluate {
     my $commit = commit($clone, $path, @paths);
     my $result = create($clone, $commit);
     my $alone = $result->{said};
-    for (1 .. 4) {
+    for (1 .. 6) {
         last if !$result->{status} || $result->{status} == 124;
         my @more = companions($result->{said}, map { $_ => 1 } @paths);
         last unless @more;

@@ -32,6 +32,18 @@ public struct CompileCommand: Sendable, Equatable {
         objtool = parts.first { $0.first?.lastPathComponent == "objtool" }.map { Array($0.dropLast()) } ?? []
     }
 
+    /// The `.cmd` files that kbuild would write for what `make -n` says it would compile: each by its object's path, with
+    /// its first line. That line is what it hands to its program fixdep.
+    static func records(ofDryRun output: String) -> [(target: String, text: String)] {
+        output.lines.filter { $0.contains("fixdep ") }.compactMap { line in
+            let parts = shellWords(line).split(separator: ";").map(Array.init)
+            guard let words = parts.first(where: { $0.first?.lastPathComponent == "fixdep" }),
+                words.count >= 4
+            else { return nil }
+            return (words[2], "cmd_\(words[2]) := \(words[3])\n")
+        }
+    }
+
     private static func optionsOnly(_ words: [String]) -> [String] {
         var kept: [String] = []
         var index = 0

@@ -40,62 +40,138 @@ public struct Compiler: Sendable {
         self.headers = headers
     }
 
-    /// The units for source files that the config builds; the rest is returned in `notBuilt`.
-    public func units(for paths: [String]) async throws -> (units: [TranslationUnit], notBuilt: [String]) {
+    /// The source files that the config builds, each with its module's name (nil for the kernel image), and the others.
+    func places(of paths: [String]) async throws -> (
+        built: [(path: String, module: String?)], notBuilt: [String]
+    ) {
         let locator = UnitLocator(
             source: workspace.source, object: workspace.object,
             architecture: Workspace.sourceArchitecture(configuration.arch), listings: workspace.listings)
-        var places: [(String, String?)] = []
+        var built: [(String, String?)] = []
         var notBuilt: [String] = []
         for path in paths {
             switch try await locator.place(of: path) {
-            case .image: places.append((path, nil))
-            case .module(let name): places.append((path, name))
+            case .image: built.append((path, nil))
+            case .module(let name): built.append((path, name))
             case .nothing: notBuilt.append(path)
             }
         }
-        let missing = places.map(\.0).filter { !Files.exists(commandFile($0)) }
-        if !missing.isEmpty {
-            let targets = missing.map { String($0.dropLast(2)) + ".o" }
-            let result = try await workspace.make(["-j\(Workspace.processors)"] + targets, configuration)
-                .run()
-            guard result.succeeded else {
-                throw Failure(
-                    "the kernel's own source does not compile here: \(missing.joined(separator: ", "))\n"
-                        + result.errorText.trimmed,
-                    hint: "is the source commit of the kernel the one that it was built from?")
-            }
-        }
-        let units = try places.map { path, module in
-            TranslationUnit(
-                path: path, module: module,
-                command: try CompileCommand(parsing: Files.readText(commandFile(path)), source: path))
-        }
-        return (units, notBuilt)
+        return (built, notBuilt)
     }
 
-    private func commandFile(_ path: String) -> String {
+    /// The units of source files that the config builds. What kbuild generates for a unit alone need not be there,
+    /// unless `complete` is given.
+    func units(_ places: [(path: String, module: String?)], complete: Bool = false) async throws
+        -> [TranslationUnit]
+    {
+        let paths = places.map(\.path)
+        if complete {
+            try await build(paths.filter { !isBuilt($0) })
+        } else {
+            try await learnCommands(paths.filter { commandFile($0) == nil })
+        }
+        return try places.map { path, module in
+            guard let file = commandFile(path) else {
+                throw Failure(
+                    "kbuild does not say how to compile '\(path)'",
+                    hint: "is the source commit of the kernel the one that it was built from?")
+            }
+            return TranslationUnit(
+                path: path, module: module,
+                command: try CompileCommand(parsing: Files.readText(file), source: path))
+        }
+    }
+
+    private func commandFile(_ path: String) -> String? {
+        let learned = "\(workspace.commands)/\(path.dropLast(2).replacing("/", with: "%")).o.cmd"
+        return [builtCommandFile(path), learned].first { Files.exists($0) }
+    }
+
+    private func builtCommandFile(_ path: String) -> String {
         "\(workspace.object)/\(path.directoryPart)/.\(path.lastPathComponent.dropLast(2)).o.cmd"
     }
 
-    /// Runs the preprocessor on units as `source/` holds them now. `label` keeps pre and post apart.
-    public func preprocess(_ units: [TranslationUnit], label: String) async throws -> [PreprocessedUnit] {
-        try Files.createDirectory(workspace.work)
-        return try await inParallel(Array(units.enumerated())) { position, unit in
-            let file = "\(workspace.work)/\(position).\(label).i"
-            let command = unit.command.preprocess(
-                "\(workspace.source)/\(unit.path)", to: file, headers: headers)
-            try await run(command, path: unit.path)
-            let marked = try Files.read(file)
-            let text = withTrueLines(marked)
-            if text != marked { try Files.write(text, to: file) }
-            let arguments = unit.command.compile("-", to: "-").joined(separator: "\0")
-            return PreprocessedUnit(
-                unit: unit, file: file, codeDigest: sha256(withoutMarkers(text)),
-                key: sha256(
-                    Array(arguments.utf8) + [0] + Array(configuration.toolchain.versionText.utf8) + [0] + text
-                ))
+    /// Whether kbuild has built a unit in this workspace.
+    private func isBuilt(_ path: String) -> Bool { Files.exists(builtCommandFile(path)) }
+
+    /// Asks kbuild how it would compile units, without compiling them. One job at a time: their lines are longer
+    /// than a pipe takes at once, and would mix.
+    private func learnCommands(_ paths: [String]) async throws {
+        guard !paths.isEmpty else { return }
+        let targets = paths.map { String($0.dropLast(2)) + ".o" }
+        let result = try await workspace.make(["-n", "-j1"] + targets, configuration).run()
+        guard result.succeeded else {
+            throw Failure(
+                "kbuild does not say how to compile \(paths.joined(separator: ", "))\n"
+                    + result.errorText.trimmed)
         }
+        try Files.createDirectory(workspace.commands)
+        for (target, text) in CompileCommand.records(ofDryRun: result.text) {
+            try Files.write(text, to: "\(workspace.commands)/\(target.replacing("/", with: "%")).cmd")
+        }
+    }
+
+    /// Lets kbuild build units that were never built here, with what it generates for them.
+    private func build(_ paths: [String]) async throws {
+        guard !paths.isEmpty else { return }
+        let targets = paths.map { String($0.dropLast(2)) + ".o" }
+        let result = try await workspace.make(["-j\(Workspace.processors)"] + targets, configuration).run()
+        guard result.succeeded else {
+            throw Failure(
+                "the kernel's own source does not compile here: \(paths.joined(separator: ", "))\n"
+                    + result.errorText.trimmed,
+                hint: "is the source commit of the kernel the one that it was built from?")
+        }
+    }
+
+    /// Runs the preprocessor on units as `source/` holds them now; `isOriginal` says whether that is the kernel's own
+    /// source, and keeps pre and post apart.
+    func preprocess(_ units: [TranslationUnit], isOriginal: Bool) async throws -> [PreprocessedUnit] {
+        let label = isOriginal ? "pre" : "post"
+        try Files.createDirectory(workspace.work)
+        let numbered = Array(units.enumerated())
+        var results = try await inParallel(numbered) { position, unit in
+            try await attempt { try await preprocess(unit, position, label) }
+        }
+        // A unit may include what kbuild generates for it alone.
+        let failed = numbered.filter { position, unit in
+            guard case .failure = results[position] else { return false }
+            return isOriginal && !isBuilt(unit.path)
+        }
+        if !failed.isEmpty {
+            try await build(failed.map(\.element.path))
+            let again = try await inParallel(failed) { position, unit in
+                try await preprocess(unit, position, label)
+            }
+            for (number, unit) in zip(failed, again) { results[number.offset] = .success(unit) }
+        }
+        return try results.map { try $0.get() }
+    }
+
+    private func attempt<Value>(_ body: () async throws -> Value) async throws -> Result<Value, Failure> {
+        do {
+            return .success(try await body())
+        } catch let failure as Failure {
+            return .failure(failure)
+        }
+    }
+
+    private func preprocess(_ unit: TranslationUnit, _ position: Int, _ label: String) async throws
+        -> PreprocessedUnit
+    {
+        let file = "\(workspace.work)/\(position).\(label).i"
+        let command = unit.command.preprocess(
+            "\(workspace.source)/\(unit.path)", to: file, headers: headers)
+        try await run(command, path: unit.path)
+        let marked = try Files.read(file)
+        let text = withTrueLines(marked)
+        if text != marked { try Files.write(text, to: file) }
+        let arguments = unit.command.compile("-", to: "-").joined(separator: "\0")
+        return PreprocessedUnit(
+            unit: unit, file: file, codeDigest: sha256(withoutMarkers(text)),
+            key: sha256(
+                Array(arguments.utf8) + [0] + Array(configuration.toolchain.versionText.utf8) + [0] + text
+            ))
     }
 
     /// Compiles, or takes from the cache. Returns the objects' paths in the order of the units.

@@ -58,6 +58,30 @@ struct IncludeGraph {
         return users.sorted()
     }
 
+    /// The headers that some files include, directly or not.
+    /// - Parameter headers: all headers of the tree.
+    func headers(of files: [String], among headers: [String]) -> Set<String> {
+        var byName: [String: [String]] = [:]
+        for header in headers { byName[header.lastPathComponent, default: []].append(header) }
+        var included: [String: [String]] = [:]
+        for start in linesOfName.values.joined() {
+            guard let (file, named) = include(at: start) else { continue }
+            included[file, default: []].append(named)
+        }
+        var queue = files
+        var seen: Set<String> = []
+        while let file = queue.popLast() {
+            for named in included[file] ?? [] {
+                for header in byName[named.lastPathComponent] ?? []
+                where !seen.contains(header) && leads(named, from: file, to: header) {
+                    seen.insert(header)
+                    queue.append(header)
+                }
+            }
+        }
+        return seen
+    }
+
     /// The including file and the path that it names.
     private func include(at start: Int) -> (String, String)? {
         let end = text[start...].firstIndex(of: UInt8(ascii: "\n")) ?? text.count

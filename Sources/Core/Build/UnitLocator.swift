@@ -54,11 +54,16 @@ struct UnitLocator {
 
     /// Finds the place of a `.c` or `.S` file, given by its path in the tree.
     func place(of path: String) async throws -> UnitPlace {
+        // User mode Linux is an architecture of its own; this is its part that depends on the processor.
+        if path.hasPrefix("arch/\(architecture)/um/") { return .nothing }
         let target = String(path[..<path.lastIndex(of: ".")!]) + ".o"
         // An object may be listed by a folder above its own (`foo-y += sub/bar.o`).
         var folder = target.directoryPart
         while folder != "." {
-            let listing = try await evaluate(folder)
+            guard let listing = try await reachable(folder) else {
+                folder = folder.directoryPart
+                continue
+            }
             if listing.builtin.contains(target) {
                 return try await isReached(folder) ? .image : .nothing
             }
@@ -70,6 +75,17 @@ struct UnitLocator {
         return .nothing
     }
 
+    /// What a folder's Makefile says; nil for one that cannot be read by itself, because kbuild does not enter the folder:
+    /// another Makefile includes it.
+    private func reachable(_ folder: String) async throws -> Folder? {
+        do {
+            return try await evaluate(folder)
+        } catch let failure as Failure {
+            if try await isReached(folder) { throw failure }
+            return nil
+        }
+    }
+
     /// Whether each folder above lists the next one. The top level's list is spread over Kbuild, Makefile and the
     /// architecture's; a folder directly below it counts as reached.
     private func isReached(_ folder: String) async throws -> Bool {
@@ -78,13 +94,12 @@ struct UnitLocator {
             let parent = child.directoryPart
             if parent.directoryPart == "." && parent == "arch" { return true }
             if parent.directoryPart == "arch" { return true }
-            let listing = try await evaluate(parent)
-            if !listing.folders.contains(child) {
+            if try await reachable(parent)?.folders.contains(child) != true {
                 // Skipping a level is allowed: obj-y += lib/zstd/ in the folder above.
                 var above = parent.directoryPart
                 var found = false
                 while above != "." && !found {
-                    found = try await evaluate(above).folders.contains(child)
+                    found = try await reachable(above)?.folders.contains(child) == true
                     above = above.directoryPart
                 }
                 if !found { return false }

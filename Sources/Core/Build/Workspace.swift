@@ -9,6 +9,7 @@
 //     prepared  what the object tree was prepared from
 //     cache/    compiled objects by content
 //     listings/ what each folder's Makefile makes of its sources
+//     commands/ how kbuild would compile what was never built here
 //     includes  the tree's id, and its #include lines; those that name sources also in includes.sources
 //     module/   ksplice.ko and what is linked into each update
 //
@@ -44,6 +45,7 @@ public struct Workspace: Sendable {
     public var index: String { root + "/index" }
     public var cache: String { (scratch ?? root) + "/cache" }
     var listings: String { root + "/listings" }
+    var commands: String { root + "/commands" }
     public var moduleFolder: String { (scratch ?? root) + "/module" }
     /// Files of one run.
     public var work: String { (scratch ?? root) + "/work" }
@@ -112,6 +114,7 @@ public struct Workspace: Sendable {
         if let current = try? Files.readText(treeRecord), current.trimmed == tree { return }
         try Files.remove(treeRecord)
         try Files.remove(listings)
+        try Files.remove(commands)
         try Files.createDirectory(source)
         try await export(source, index)
         try Files.write(tree + "\n", to: treeRecord)
@@ -186,6 +189,7 @@ public struct Workspace: Sendable {
         if let record = try? Files.readText(preparedRecord), record.trimmed == key { return }
         try Files.remove(preparedRecord)
         try Files.remove(listings)
+        try Files.remove(commands)
         progress("preparing the kernel's build tree (once for this kernel)")
         try Files.createDirectory(object)
         try Files.createDirectory(root + "/cache")

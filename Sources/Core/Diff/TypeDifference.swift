@@ -101,6 +101,12 @@ private struct Places {
                     .init(
                         text: "member '\(was.name)' is now called '\(member.name)'", weight: .meaning,
                         members: [was.name, member.name]))
+            } else if let other = old.members.first(where: { isRenamed($0, member) && after[$0.name] == $0 })
+            {
+                result.append(
+                    .init(
+                        text: "'\(member.name)' is another name for what '\(other.name)' is",
+                        weight: .harmless, members: [member.name]))
             } else {
                 result.append(
                     .init(

@@ -122,7 +122,9 @@ struct TypeReview {
             guard told.contains(where: { !$0.text.hasPrefix("new value") }) else { return nil }
             return note(
                 change, "'\(change.key)' changes: \(text)",
-                "nobody stores such a value; arrays of that many elements are compared by themselves")
+                change.new.isEnum
+                    ? "nobody stores such a value; arrays of that many elements are compared by themselves"
+                    : "objects that exist serve new code as well")
         case .meaning:
             guard !shipped.isEmpty else { return nil }
             return make(

@@ -37,7 +37,7 @@ public struct CreateOptions: Sendable {
     public var replacedConstants: Set<String> = []
     public var allowsOtherCompiler = false
     /// Most translation units that a changed header may affect.
-    public var maximumUnits = 300
+    public var maximumUnits = 1000
     /// The folder with the sources of ksplice.ko.
     public var kernelSources: String
 

@@ -72,31 +72,48 @@ struct CreateJob {
     private func run(
         _ open: AffectedFiles, _ changed: [ChangedFile], _ configuration: Workspace.Configuration
     ) async throws -> Made {
-        let affected = try await withHeaderUsers(open)
         let source = try sourceChange(changed)
         let compiler = Compiler(
             workspace: workspace, configuration: configuration, headers: options.kernelSources)
+        let affected = try await clock.measure("users") {
+            try await HeaderUsers(
+                repository: repository, preTree: preTree, postTree: postTree, compiler: compiler,
+                postFiles: source.markedFiles,
+                architecture: Workspace.sourceArchitecture(kernel.identity.arch), progress: creator.progress
+            ).complete(open)
+        }
         let files = FileReview(
             repository: repository, preTree: preTree, postTree: postTree, workspace: workspace,
             compiler: compiler, configuration: configuration)
         let known = affected.findings + (try await files.findings(affected, postFiles: source.markedFiles))
         return try await telling(known) {
             guard !affected.sources.isEmpty else { throw Self.nothing }
-            return try await run(affected.sources, changed, source, compiler, known)
+            return try await run(affected, changed, source, compiler, known)
         }
     }
 
     private func run(
-        _ sources: [String], _ changed: [ChangedFile], _ source: SourceChange, _ compiler: Compiler,
+        _ affected: AffectedFiles, _ changed: [ChangedFile], _ source: SourceChange, _ compiler: Compiler,
         _ known: [Finding]
     ) async throws -> Made {
-        let (units, notBuilt) = try await clock.measure("units") { try await compiler.units(for: sources) }
-        guard !units.isEmpty else {
+        let (places, notBuilt) = try await clock.measure("places") {
+            try await compiler.places(of: affected.sources)
+        }
+        guard !places.isEmpty else {
             let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
             throw Failure(
                 "this kernel's config builds none of the changed files: \(names)", status: .noChange,
                 hint: "the running kernel does not contain this code; there is nothing to update")
         }
+        guard places.count <= options.maximumUnits || affected.headers.isEmpty else {
+            throw Refusal(findings: [
+                Finding(
+                    "too-many-units", .error, file: affected.headers[0],
+                    "the change of \(affected.headers.joined(separator: ", ")) may reach \(places.count) source files that this config builds",
+                    advice: "move the change into the .c files that need it, or raise --max-units")
+            ])
+        }
+        let units = try await clock.measure("units") { try await compiler.units(places) }
         let pairs = try await clock.measure("compiler") { try await compile(units, compiler, source) }
         let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
         let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
@@ -124,34 +141,6 @@ struct CreateJob {
         }
     }
 
-    /// The same files with all sources that include a changed file.
-    private func withHeaderUsers(_ affected: AffectedFiles) async throws -> AffectedFiles {
-        if !affected.headers.isEmpty {
-            creator.progress("looking for the users of \(affected.headers.count) changed header(s)")
-        }
-        let graph = try await workspace.includeGraph(
-            tree: preTree, architecture: Workspace.sourceArchitecture(kernel.identity.arch),
-            sourcesOnly: affected.headers.isEmpty)
-        // Sources include sources, too: compat_binfmt_elf.c is binfmt_elf.c once more.
-        let users = graph.users(of: affected.headers + affected.sources)
-        let all = Set(affected.sources + affected.assembly + users).sorted().filter { path in
-            !path.hasPrefix("arch/")
-                || path.hasPrefix("arch/\(Workspace.sourceArchitecture(kernel.identity.arch))/")
-        }.filter { !$0.hasPrefix("tools/") && !$0.hasPrefix("samples/") && !$0.hasPrefix("scripts/") }
-        guard all.count <= options.maximumUnits || affected.headers.isEmpty else {
-            throw Refusal(findings: [
-                Finding(
-                    "too-many-units", .error, file: affected.headers[0],
-                    "\(all.count) source files may include the changed header(s): \(affected.headers.joined(separator: ", "))",
-                    advice: "move the change into the .c files that need it, or raise --max-units")
-            ])
-        }
-        var complete = affected
-        complete.sources = all.filter { $0.hasSuffix(".c") }
-        complete.assembly = all.filter { $0.hasSuffix(".S") }
-        return complete
-    }
-
     // MARK: - Pre and post
 
     private struct Pair: Sendable {
@@ -167,9 +156,9 @@ struct CreateJob {
         async throws -> [Pair]
     {
         creator.progress("compiling \(units.count) file(s) before and after the change")
-        let pre = try await compiler.preprocess(units, label: "pre")
+        let pre = try await compiler.preprocess(units, isOriginal: true)
         let post = try await workspace.withFiles(source.markedFiles) {
-            try await compiler.preprocess(units, label: "post")
+            try await compiler.preprocess(units, isOriginal: false)
         }
         let different = try await reached(
             units.indices.filter { pre[$0].codeDigest != post[$0].codeDigest }, pre, post, source)

@@ -65,7 +65,7 @@ struct FileReview {
 
     private func assembly(_ paths: [String], _ postFiles: [String: [UInt8]?]) async throws -> [Finding] {
         guard !paths.isEmpty else { return [] }
-        let units = try await compiler.units(for: paths).units
+        let units = try await compiler.units(compiler.places(of: paths).built, complete: true)
         guard !units.isEmpty else { return [] }
         let pre = try await compiler.assemble(units, label: "pre")
         var files = postFiles

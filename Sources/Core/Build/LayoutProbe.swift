@@ -1,0 +1,23 @@
+// Where the members of a type are, by compiling one unit that knows it. Cheaper than to compile all units that do, where
+// the question is only whether the members that there were are still where they were.
+
+extension Compiler {
+    /// The layouts of structs and unions, by their keys (`struct NAME`), as a unit of `source/` sees them now; those that
+    /// it does not know are left out. `isOriginal` is as in `preprocess`.
+    func layouts(of keys: [String], unit: TranslationUnit, isOriginal: Bool) async throws -> [String:
+        TypeLayout]
+    {
+        let text = "\(workspace.work)/probe.\(isOriginal ? "pre" : "post").i"
+        let object = text.dropLast(2) + ".o"
+        try Files.createDirectory(workspace.work)
+        try await run(
+            unit.command.preprocess("\(workspace.source)/\(unit.path)", to: text, headers: headers),
+            path: unit.path)
+        // The compiler describes types that something has.
+        let variables = keys.enumerated().map { "\n\($1) __ksplice_probe_\($0);" }
+        try Files.write(try Files.read(text) + Array((variables.joined() + "\n").utf8), to: text)
+        try await run(unit.command.compile(text, to: String(object)), path: unit.path)
+        var layouts = TypeLayouts(try DebugInformation(ObjectFile(path: String(object)), path: unit.path))
+        return keys.reduce(into: [:]) { $0[$1] = layouts.layout($1) }
+    }
+}

@@ -1,0 +1,94 @@
+// Which sources a change reaches through what they include.
+
+struct HeaderUsers {
+    let repository: Repository
+    let preTree: String
+    let postTree: String
+    let compiler: Compiler
+    /// The files of the change as they are compiled; nil for one that is deleted.
+    let postFiles: [String: [UInt8]?]
+    /// The folder under `arch/`.
+    let architecture: String
+    let progress: @Sendable (String) -> Void
+
+    private var workspace: Workspace { compiler.workspace }
+
+    /// Up to as many users are compiled without a closer look: to look takes as long as some of them do.
+    private static let few = 40
+
+    /// The same files with all sources that include a changed file and can be reached by its change.
+    func complete(_ affected: AffectedFiles) async throws -> AffectedFiles {
+        if !affected.headers.isEmpty {
+            progress("looking for the users of \(affected.headers.count) changed header(s)")
+        }
+        let graph = try await workspace.includeGraph(
+            tree: preTree, architecture: architecture, sourcesOnly: affected.headers.isEmpty)
+        var users = graph.users(of: affected.headers).filter(isOfKernel)
+        if users.count > Self.few {
+            progress("following what changed through \(users.count) possible users")
+            let reach = HeaderReach(
+                source: workspace.source,
+                generated: [
+                    "\(workspace.object)/include/generated",
+                    "\(workspace.object)/arch/\(architecture)/include/generated",
+                ], graph: graph)
+            let changes = try affected.headers.map { ($0, try change($0)) }
+            let likely = Set(users).intersection(affected.sources).sorted() + users
+            users = try await reach.narrowed(users, Dictionary(uniqueKeysWithValues: changes)) {
+                try await keptLayouts($0, likely)
+            }
+            progress("\(users.count) of them may be reached")
+        }
+        // Sources include sources, too: compat_binfmt_elf.c is binfmt_elf.c once more.
+        let includers = graph.users(of: affected.sources)
+        let all = Set(affected.sources + affected.assembly + users + includers).filter(isOfKernel).sorted()
+        var complete = affected
+        complete.sources = all.filter { $0.hasSuffix(".c") }
+        complete.assembly = all.filter { $0.hasSuffix(".S") }
+        return complete
+    }
+
+    private func change(_ path: String) throws -> HeaderChange {
+        HeaderChange(
+            pre: try repository.blob(path, tree: preTree) ?? [],
+            post: try repository.blob(path, tree: postTree) ?? [])
+    }
+
+    /// Of types, those whose members all stay where they are, with the names of their new ones.
+    private func keptLayouts(_ keys: [String], _ sources: [String]) async throws -> [String: Set<String>] {
+        for source in sources {
+            guard let place = try await compiler.places(of: [source]).built.first,
+                let unit = try await compiler.units([place], complete: true).first
+            else { continue }
+            do {
+                let pre = try await compiler.layouts(of: keys, unit: unit, isOriginal: true)
+                let post = try await workspace.withFiles(postFiles) {
+                    try await compiler.layouts(of: keys, unit: unit, isOriginal: false)
+                }
+                return keys.reduce(into: [:]) { kept, key in
+                    guard let old = pre[key], let new = post[key] else { return }
+                    kept[key] = Self.newNames(old, new)
+                }
+            } catch is Failure {
+                // One that does not compile, or not with these types, says nothing about them. If it is of the change,
+                // it is told when it is compiled.
+                return [:]
+            }
+        }
+        return [:]
+    }
+
+    /// The names of new members; nil where an old one is not what it was.
+    private static func newNames(_ old: TypeLayout, _ new: TypeLayout) -> Set<String>? {
+        guard old.size == new.size, !old.isEnum, !new.isEnum,
+            old.members.allSatisfy({ new.members.contains($0) })
+        else { return nil }
+        let added = new.members.filter { !old.members.contains($0) }
+        return Set(added.flatMap { $0.name.split { ".[]".contains($0) }.map(String.init) })
+    }
+
+    private func isOfKernel(_ path: String) -> Bool {
+        (!path.hasPrefix("arch/") || path.hasPrefix("arch/\(architecture)/"))
+            && !["tools/", "samples/", "scripts/"].contains { path.hasPrefix($0) }
+    }
+}

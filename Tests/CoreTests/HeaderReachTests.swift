@@ -1,0 +1,203 @@
+// How far a header's change reaches, by its text alone. What must not be left out is the more important half.
+
+import Testing
+
+@testable import Core
+
+@Suite struct HeaderChangeTests {
+    private func change(_ pre: String, _ post: String) -> HeaderChange {
+        HeaderChange(pre: Array(pre.utf8), post: Array(post.utf8))
+    }
+
+    @Test(arguments: [
+        ("", "int f(int a, struct s *p);", "f"),
+        ("", "static inline struct s *g(const struct t *a) { return a->s; }", "g"),
+        (
+            "static __always_inline int g(int a) { return a; }",
+            "static __always_inline int g(int a) { return 0; }", "g"
+        ),
+        ("", "static inline __printf(1, 2) void say(const char *f, ...) { }", "say"),
+        ("#define LIMIT 1", "#define LIMIT 2", "LIMIT"), ("#define F(x) (x)", "#define F(x) -(x)", "F"),
+        ("#undef OLD", "", "OLD"),
+        ("struct s { int a; };", "struct s { long a; };", "s"),
+        ("struct s { int a; } __packed;", "struct s { int a; };", "s"),
+        ("enum e { A, B };", "enum e { A, B, C };", "e A B C"),
+        ("", "extern struct a *b __read_mostly;", "b"),
+        ("", "extern u8 table[];", "table"), ("", "struct forward;", "forward"),
+        ("", "typedef struct { int a; } word_t;", "word_t"), ("", "typedef int word_t;", "word_t"),
+        ("", "// int a = 1;\n/* asm(\"x\"); */", ""), ("int f(void);", "int  f ( void ) ;", ""),
+        ("struct s { struct in { int a; } b; };", "struct s { struct in { long a; } b; };", "s in"),
+    ])
+    func namesLeadToWhatChanged(_ pre: String, _ post: String, _ names: String) {
+        let change = change(pre, post)
+        #expect(!change.isOpaque)
+        #expect(change.names == Set(names.split(separator: " ").map(String.init)))
+    }
+
+    @Test(arguments: [
+        // A macro hides what is declared.
+        ("", "DECLARE_PER_CPU(int, x);"), ("", "static DEFINE_MUTEX(lock);"), ("", "TRACE_EVENT(a, b);"),
+        // Code and data that an including file gets without naming it.
+        ("", "static int table[2] = { 1, 2 };"), ("int f(void) { return 1; }", "int f(void) { return 2; }"),
+        ("static int f(void) { return 1; }", "static int f(void) { return 2; }"),
+        ("", "static inline __used int f(void) { return 1; }"), ("", "struct s { int a; } variable;"),
+        ("", "int (*pointer)(void);"), ("", "asm(\".globl x\");"),
+        // What these do to others is not known.
+        ("", "#include <linux/more.h>"), ("#pragma pack(1)", ""), ("", "#error \"no\""),
+        // An order that matters.
+        ("#define A 1\n#undef B\nint f(void);", "#undef B\n#define A 1\nint f(void);"),
+        // Unread: a brace too many.
+        ("", "} int f(void);\nint x = { 1"),
+    ])
+    func whatHasNoNameReachesEverybody(_ pre: String, _ post: String) {
+        #expect(change(pre, post).isOpaque)
+    }
+
+    @Test func conditionsBelongToWhatTheyEnclose() {
+        let pre = "#ifdef CONFIG_A\nint f(void);\n#else\nint g(void);\n#endif\nint h(void);\n"
+        #expect(change(pre, pre.replacing("CONFIG_A", with: "CONFIG_B")).names == ["f", "g"])
+        #expect(change(pre, pre.replacing("#else", with: "#elif B")).names == ["g"])
+        let body = "static inline int f(void)\n{\n#if A\n\treturn 1;\n#else\n\treturn 2;\n#endif\n}\n"
+        #expect(change(body, body.replacing("#if A", with: "#if B")).names == ["f"])
+        #expect(change("", "#ifndef X_H\n#define X_H\n#endif\n").names == ["X_H"])
+    }
+
+    @Test func typesThatOnlyGrow() {
+        let pre = "struct s { int a;\n#ifdef X\n int b;\n#endif\n struct t *c; };"
+        let union =
+            "struct s { int a;\n#ifdef X\n int b;\n#endif\n union { struct t *c; struct t __rcu *d; }; };"
+        #expect(change(pre, union).extended == ["struct s": ["s"]])
+        #expect(change(pre, union).names.isEmpty)
+        for other in [
+            pre.replacing("int a", with: "long a"), pre.replacing("#ifdef X", with: "#ifdef Y"),
+            pre.replacing("struct t *c", with: "struct u *c"), pre + "\nstruct s2 { int a; };",
+            pre.replacing("};", with: "} __packed;"), "struct s { int a; };",
+        ] { #expect(change(pre, other).extended.isEmpty, "\(other)") }
+    }
+}
+
+@Suite struct PastePatternTests {
+    private func patterns(_ text: String) -> PastePatterns {
+        PastePatterns(PastePatterns.definitions(in: Array(text.utf8)))
+    }
+
+    @Test func namesAreMadeFromPieces() {
+        let known = patterns(
+            """
+            #define CALL(name, ...) long sys_##name(void); \\
+            \tlong name##_entry(void)
+            #define PAIR(a, b) a##_to_##b
+            #define PLAIN(x) (x)
+            #define __PASTE(a, b) a##b
+            #define TWICE(x) __PASTE(__PASTE(pre_, x), _post)
+            """)
+        let making = { (name: String) in Set(known.making(name).map(\.macro)) }
+        #expect(making("sys_read") == ["CALL"])
+        #expect(making("read_entry") == ["CALL"])
+        #expect(making("a_to_b") == ["PAIR"])
+        #expect(making("pre_x_post") == ["TWICE"])
+        #expect(making("other").isEmpty)
+        let pattern = known.making("sys_read")[0]
+        #expect(pattern.makes("sys_read", from: ["read"]))
+        #expect(!pattern.makes("sys_read", from: ["write"]))
+    }
+}
+
+@Suite struct HeaderReachTests {
+    /// The users of `include/linux/h.h` that a change of it reaches, in a tree of these files.
+    private func narrowed(
+        _ files: [String: String], _ pre: String, _ post: String, generated: String = "",
+        kept: [String: Set<String>] = [:]
+    ) async throws -> [String] {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch {} }
+        var files = files
+        files["include/linux/h.h"] = pre
+        for name in ["compiler-version.h", "kconfig.h", "compiler_types.h"] {
+            files["include/linux/\(name)"] = ""
+        }
+        files["../generated/g.h"] = generated
+        let source = folder + "/source"
+        for (path, text) in files {
+            try Files.createDirectory("\(source)/\(path)".directoryPart)
+            try Files.write(text, to: "\(source)/\(path)")
+        }
+        let graph = IncludeGraph(try await IncludeGraph.search(source), architecture: "x86") {
+            Files.exists("\(source)/\($0)")
+        }
+        let change = HeaderChange(pre: Array(pre.utf8), post: Array(post.utf8))
+        return try await HeaderReach(source: source, generated: [folder + "/generated"], graph: graph)
+            .narrowed(graph.users(of: ["include/linux/h.h"]), ["include/linux/h.h": change]) { _ in kept }
+    }
+
+    private static let include = "#include <linux/h.h>\n"
+
+    @Test func whoNamesIt() async throws {
+        let files = [
+            "fs/a.c": Self.include + "int a(void) { return f(); }",
+            "fs/b.c": Self.include + "int b(void) { return ff(); }",
+            "fs/not.c": "int f(void);",
+        ]
+        #expect(try await narrowed(files, "", "int f(void);") == ["fs/a.c"])
+        #expect(try await narrowed(files, "", "int unknown(void);") == [])
+        #expect(try await narrowed(files, "", "int x = 1;") == ["fs/a.c", "fs/b.c"])
+    }
+
+    @Test func throughInlineFunctionsAndMacros() async throws {
+        let files = [
+            "include/linux/i.h": Self.include
+                + "static inline int outer(void) { return f(); }\n#define MACRO(x) outer() + (x)\n",
+            "fs/a.c": "#include <linux/i.h>\nint a(void) { return MACRO(1); }",
+            "fs/b.c": "#include <linux/i.h>\nint b(void) { return 1; }",
+        ]
+        #expect(try await narrowed(files, "int f(int);", "int f(long);") == ["fs/a.c"])
+        // In the changed header itself, too.
+        let pre = "int f(int);\nstatic inline int again(void) { return f(1); }\n"
+        let others = ["fs/c.c": Self.include + "int c(void) { return again(); }", "fs/d.c": Self.include]
+        #expect(try await narrowed(others, pre, pre.replacing("f(int)", with: "f(long)")) == ["fs/c.c"])
+    }
+
+    @Test func wherePlacesSayNothing() async throws {
+        let event = "TRACE_EVENT(happened, f())\n"
+        let files = [
+            "include/linux/i.h": Self.include + event, "fs/a.c": "#include <linux/i.h>\n",
+            "fs/b.c": Self.include,
+            "include/linux/j.h": Self.include + "#if LIMIT > 1\nint g(void);\n#endif\n",
+            "fs/c.c": "#include <linux/j.h>\n",
+        ]
+        #expect(try await narrowed(files, "int f(int);", "int f(long);") == ["fs/a.c"])
+        #expect(try await narrowed(files, "#define LIMIT 1", "#define LIMIT 2") == ["fs/c.c"])
+        // A generated header is not followed.
+        #expect(
+            try await narrowed(files, "int f(int);", "int f(long);", generated: "int g = f();")
+                == ["fs/a.c", "fs/b.c", "fs/c.c"])
+    }
+
+    @Test func namesThatAreMade() async throws {
+        let files = [
+            "include/linux/m.h": "#define CALL(name) sys_##name()\n#define OUTER(x) CALL(x)\n",
+            "fs/a.c": Self.include + "#include <linux/m.h>\nint a(void) { return OUTER(read); }",
+            "fs/b.c": Self.include + "#include <linux/m.h>\nint b(void) { return OUTER(write); }",
+            "fs/c.c": Self.include + "int read;",
+        ]
+        #expect(try await narrowed(files, "", "int sys_read(void);") == ["fs/a.c"])
+    }
+
+    @Test func sourcesThatOthersInclude() async throws {
+        let files = [
+            "fs/part.c": Self.include + "int p(void) { return f(); }", "fs/whole.c": "#include \"part.c\"\n",
+            "fs/other.c": Self.include,
+        ]
+        #expect(try await narrowed(files, "int f(int);", "int f(long);") == ["fs/part.c", "fs/whole.c"])
+    }
+
+    @Test func typesWhoseMembersStay() async throws {
+        let (pre, post) = ("struct s { int a; };", "struct s { int a; int b; };")
+        let files = [
+            "fs/a.c": Self.include + "int a(struct s *p) { return p->a; }",
+            "fs/b.c": Self.include + "int b(void) { return get()->b; }",
+        ]
+        #expect(try await narrowed(files, pre, post, kept: ["struct s": ["b"]]) == ["fs/b.c"])
+        #expect(try await narrowed(files, pre, post) == ["fs/a.c"])
+    }
+}
