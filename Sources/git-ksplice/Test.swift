@@ -78,6 +78,7 @@ struct Test: AsyncParsableCommand {
             print("kernel log:")
             for line in report.kernelLog.lines where line.contains("ksplice") { print("    " + line) }
         }
+        for warning in report.bootWarnings { Talk.line("note: kernel log before the first step: " + warning) }
         for warning in report.warnings { Talk.warning("kernel log: " + warning) }
         let failed = report.results.filter { !VirtualTest.Step.isCommand($0.name) && $0.status != 0 }
         if let first = failed.first {

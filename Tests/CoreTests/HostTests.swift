@@ -56,6 +56,16 @@ import Testing
         return (folder + "/core", content, address)
     }
 
+    @Test func whatTheKernelSaysBeforeTheStepsIsNotTheirs() {
+        let boot = "[ 1.0] WARNING: CPU: 0 PID: 1 at crypto/testmgr.c:1\n[ 1.1] fine\n"
+        let steps = "[ 2.0] \(GuestReport.readyMark)\n[ 2.1] BUG: bad\n[ 2.2] fine\n"
+        let report = GuestReport(results: [], kernelLog: boot + steps)
+        #expect(report.bootWarnings == ["[ 1.0] WARNING: CPU: 0 PID: 1 at crypto/testmgr.c:1"])
+        #expect(report.warnings == ["[ 2.1] BUG: bad"])
+        // A machine that did not come so far: nothing is excused.
+        #expect(GuestReport(results: [], kernelLog: boot).warnings.count == 1)
+    }
+
     @Test func coreFilesAreReadAcrossWindows() throws {
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }

@@ -136,10 +136,7 @@ sub companions {
     }
     my ($broken) = $said =~ /'([^']+)' does not compile/ or return;
     return $broken if !$taken{$broken} && $changed_source{$broken};
-    my %names;
-    for my $quoted (join("\n", $said =~ /error: ([^\n]*)/g) =~ /'([^']+)'/g) {
-        $names{$_} = 1 for grep { !/^(?:const|struct|union|enum|static|inline|unsigned|int|long|char|void|size_t|bool)$/ } $quoted =~ /(\w+)/g;
-    }
+    my %names = map { $_ => 1 } missing_names($said);
     # Headers that declare what is missing; else those that have to do with it, private ones first: a name that is
     # common is mostly in the others by chance.
     my @left = grep { !$taken{$_} } headers_of($broken);
@@ -150,6 +147,21 @@ sub companions {
     return @private if @private;
     return @candidates if @candidates;
     return grep { !m,^include/, } @left;
+}
+
+# The names that a compiler's errors are about. Types in messages about pointers are only looked at where there is no more.
+sub missing_names {
+    my ($said) = @_;
+    my (%names, %others);
+    for my $line ($said =~ /error: ([^\n]*)/g) {
+        if ($line =~ /no member named '(\w+)'|implicit declaration of function '(\w+)'|'(\w+)' undeclared|arguments to function '[^']*?(\w+)'/) {
+            $names{ $1 // $2 // $3 // $4 } = 1;
+        } else {
+            for my $quoted ($line =~ /'([^']+)'/g) { $others{$_} = 1 for $quoted =~ /(\w+)/g }
+        }
+    }
+    delete @others{qw(const struct union enum static inline unsigned int long char void size_t bool)};
+    return %names ? keys %names : keys %others;
 }
 
 # Whether a line that a header's difference adds declares one of the names: a macro, function, type, member or constant.

@@ -1,11 +1,18 @@
 // Where the members of a type are, by compiling one unit that knows it. Cheaper than to compile all units that do, where
 // the question is only whether the members that there were are still where they were.
 
+/// A type's layout, and how an object of it is aligned.
+struct PlacedLayout {
+    var layout: TypeLayout
+    /// In bits.
+    var alignment: Int64
+}
+
 extension Compiler {
     /// The layouts of structs and unions, by their keys (`struct NAME`), as a unit of `source/` sees them now; those that
     /// it does not know are left out. `isOriginal` is as in `preprocess`.
     func layouts(of keys: [String], unit: TranslationUnit, isOriginal: Bool) async throws -> [String:
-        TypeLayout]
+        PlacedLayout]
     {
         let text = "\(workspace.work)/probe.\(isOriginal ? "pre" : "post").i"
         let object = text.dropLast(2) + ".o"
@@ -14,10 +21,18 @@ extension Compiler {
             unit.command.preprocess("\(workspace.source)/\(unit.path)", to: text, headers: headers),
             path: unit.path)
         // The compiler describes types that something has.
-        let variables = keys.enumerated().map { "\n\($1) __ksplice_probe_\($0);" }
+        let variables = keys.enumerated().map {
+            "\nstruct __ksplice_probe_\($0) { char first; \($1) second; } __ksplice_variable_\($0);"
+        }
         try Files.write(try Files.read(text) + Array((variables.joined() + "\n").utf8), to: text)
         try await run(unit.command.compile(text, to: String(object)), path: unit.path)
         var layouts = TypeLayouts(try DebugInformation(ObjectFile(path: String(object)), path: unit.path))
-        return keys.reduce(into: [:]) { $0[$1] = layouts.layout($1) }
+        return keys.enumerated().reduce(into: [:]) { found, type in
+            guard let layout = layouts.layout(type.element),
+                let around = layouts.layout("struct __ksplice_probe_\(type.offset)"),
+                let second = around.members.first(where: { $0.name == "second" })
+            else { return }
+            found[type.element] = PlacedLayout(layout: layout, alignment: second.position)
+        }
     }
 }

@@ -32,14 +32,26 @@ public struct GuestReport: Sendable {
 
     public func result(_ name: String) -> GuestResult? { results.first { $0.name == name } }
 
-    /// Lines of the kernel log that say that something is wrong.
-    public var warnings: [String] {
+    /// Written to the kernel log before the first step.
+    static let readyMark = "virtual machine: ready"
+
+    /// Lines of the kernel log that say that something is wrong, from the first step on.
+    public var warnings: [String] { Self.warnings(kernelLog[ready...]) }
+
+    /// The same of the time before: of the kernel itself and of modules that were loaded.
+    public var bootWarnings: [String] { Self.warnings(kernelLog[..<ready]) }
+
+    private var ready: String.Index {
+        kernelLog.range(of: Self.readyMark)?.lowerBound ?? kernelLog.startIndex
+    }
+
+    private static func warnings(_ log: Substring) -> [String] {
         let words = [
             "WARNING:", "BUG:", "Oops", "general protection", "Call Trace:", "Kernel panic", "unchecked MSR",
             "INFO: task",
         ]
-        return kernelLog.lines.map { String($0) }.filter { line in
-            words.contains { line.range(of: $0) != nil } && line.range(of: "reboot: Restarting") == nil
+        return String(log).lines.map { String($0) }.filter { (line: String) -> Bool in
+            words.contains { line.contains($0) } && !line.contains("reboot: Restarting")
         }
     }
 }
@@ -194,6 +206,7 @@ public struct VirtualMachine: Sendable {
                 ? "true" : "echo '\(Self.mark) unloaded '\(quoted(module.lastPathComponent))"
             text += "insmod /modules/\(position).ko || \(otherwise)\n"
         }
+        text += "echo '\(GuestReport.readyMark)' >/dev/kmsg\n"
         for (position, step) in steps.enumerated() {
             text += "echo; echo '\(Self.mark) begin \(position) '\(quoted(step.name))\n"
             text += "( \(step.command)\n)\nstatus=$?\necho; echo \"\(Self.mark) end \(position) $status\"\n"

@@ -54,8 +54,11 @@ struct HeaderUsers {
             post: try repository.blob(path, tree: postTree) ?? [])
     }
 
-    /// Of types, those whose members all stay where they are, with the names of their new ones.
-    private func keptLayouts(_ keys: [String], _ sources: [String]) async throws -> [String: Set<String>] {
+    /// Of types, those whose other members all stay where they are, with the names of those that change.
+    private func keptLayouts(_ types: [String: HeaderChange.Aggregate], _ sources: [String]) async throws
+        -> [String: Set<String>]
+    {
+        let keys = types.keys.sorted()
         for source in sources {
             guard let place = try await compiler.places(of: [source]).built.first,
                 let unit = try await compiler.units([place], complete: true).first
@@ -66,8 +69,8 @@ struct HeaderUsers {
                     try await compiler.layouts(of: keys, unit: unit, isOriginal: false)
                 }
                 return keys.reduce(into: [:]) { kept, key in
-                    guard let old = pre[key], let new = post[key] else { return }
-                    kept[key] = Self.newNames(old, new)
+                    guard let old = pre[key], let new = post[key], let type = types[key] else { return }
+                    kept[key] = Self.names(old, new, type.members)
                 }
             } catch is Failure {
                 // One that does not compile, or not with these types, says nothing about them. If it is of the change,
@@ -78,13 +81,18 @@ struct HeaderUsers {
         return [:]
     }
 
-    /// The names of new members; nil where an old one is not what it was.
-    private static func newNames(_ old: TypeLayout, _ new: TypeLayout) -> Set<String>? {
-        guard old.size == new.size, !old.isEnum, !new.isEnum,
-            old.members.allSatisfy({ new.members.contains($0) })
+    /// The names of members that change; nil where another one, the size or the alignment is not what it was.
+    private static func names(_ old: PlacedLayout, _ new: PlacedLayout, _ changing: Set<String>) -> Set<
+        String
+    >? {
+        func last(_ member: TypeLayout.Member) -> String {
+            member.name.split { ".[]".contains($0) }.last.map(String.init) ?? ""
+        }
+        guard old.layout.size == new.layout.size, old.alignment == new.alignment, !new.layout.isEnum,
+            old.layout.members.allSatisfy({ new.layout.members.contains($0) || changing.contains(last($0)) })
         else { return nil }
-        let added = new.members.filter { !old.members.contains($0) }
-        return Set(added.flatMap { $0.name.split { ".[]".contains($0) }.map(String.init) })
+        let added = new.layout.members.filter { !old.layout.members.contains($0) }
+        return changing.union(added.flatMap { $0.name.split { ".[]".contains($0) }.map(String.init) })
     }
 
     private func isOfKernel(_ path: String) -> Bool {

@@ -5,9 +5,17 @@ struct HeaderChange: Sendable {
     private(set) var names: Set<String> = []
     /// Whether something changed that has no such names: whoever includes the header may be reached.
     private(set) var isOpaque = false
-    /// Structs and unions that still hold all that they held and something more, by their keys, with the names that lead
-    /// to them. If their members are where they were, only who names a new member is reached.
-    private(set) var extended: [String: Set<String>] = [:]
+    /// Structs and unions that declare other members than before, by their keys.
+    private(set) var aggregates: [String: Aggregate] = [:]
+
+    /// A struct or union some of whose members differ. If all others are where they were, and it has its size, only who
+    /// names one that differs is reached.
+    struct Aggregate: Sendable, Equatable {
+        /// The names that lead to the type.
+        var names: Set<String>
+        /// The names of members that are declared otherwise, or only before or after.
+        var members: Set<String>
+    }
 
     init(pre: [UInt8], post: [UInt8]) {
         let before = HeaderItem.items(of: pre).filter { !$0.isCondition }
@@ -24,8 +32,11 @@ struct HeaderChange: Sendable {
         }
         var rest = added
         for item in removed {
-            if let index = rest.firstIndex(where: { Self.extends($0, item) }) {
-                extended[item.aggregate!.key] = (item.names ?? []).union(rest[index].names ?? [])
+            if let index = rest.firstIndex(where: { Self.isVersion($0, of: item) }),
+                let members = Self.changedMembers(item, rest[index])
+            {
+                aggregates[item.aggregate!.key] = Aggregate(
+                    names: (item.names ?? []).union(rest[index].names ?? []), members: members)
                 rest.remove(at: index)
             } else {
                 add(item)
@@ -53,13 +64,56 @@ struct HeaderChange: Sendable {
         return (more, kept)
     }
 
-    /// Whether a struct or union declares all members of another version of itself in their order, and others.
-    private static func extends(_ item: HeaderItem, _ other: HeaderItem) -> Bool {
-        guard let new = item.aggregate, let old = other.aggregate, new.frame == old.frame else {
-            return false
+    private static func isVersion(_ item: HeaderItem, of other: HeaderItem) -> Bool {
+        guard let new = item.aggregate, let old = other.aggregate else { return false }
+        return new.key == old.key && new.frame == old.frame
+    }
+
+    /// The names of members that are not declared in both; nil where a declaration does not tell them.
+    private static func changedMembers(_ old: HeaderItem, _ new: HeaderItem) -> Set<String>? {
+        let (before, after) = (old.aggregate?.members ?? [], new.aggregate?.members ?? [])
+        var names: Set<String> = []
+        for change in after.difference(from: before) {
+            let declaration =
+                switch change {
+                case .insert(_, let element, _), .remove(_, let element, _): element
+                }
+            guard let own = declaredNames(declaration) else { return nil }
+            names.formUnion(own)
         }
-        var members = old.members[...]
-        for member in new.members where members.first == member { members.removeFirst() }
-        return members.isEmpty
+        return names
+    }
+
+    /// Of one member's declaration, its tokens with blanks between them.
+    private static func declaredNames(_ declaration: String) -> Set<String>? {
+        let tokens = declaration.split(separator: " ").map(String.init)
+        // A nameless struct or union begins; what it holds are members of their own.
+        if tokens == ["union"] || tokens == ["struct"] { return [] }
+        if declaration.hasPrefix("#") { return nil }
+        if let star = tokens.indices.dropLast().first(where: { tokens[$0] == "(" && tokens[$0 + 1] == "*" }) {
+            // A pointer to a function, and no other declarator beside it.
+            guard star + 3 < tokens.count, tokens[star + 3] == ")", !hasOuterComma(tokens) else { return nil }
+            return [tokens[star + 2]]
+        }
+        guard !tokens.contains("("), !tokens.contains("=") else { return nil }
+        var names: Set<String> = []
+        for declarator in tokens.split(separator: ",") {
+            let end = declarator.firstIndex { $0 == "[" || $0 == ":" } ?? declarator.endIndex
+            guard end > declarator.startIndex else { return nil }
+            names.insert(declarator[end - 1])
+            // What looks like a name may be an attribute.
+            if declarator[end - 1].hasPrefix("__"), end - 1 > declarator.startIndex {
+                names.insert(declarator[end - 2])
+            }
+        }
+        return names
+    }
+
+    private static func hasOuterComma(_ tokens: [String]) -> Bool {
+        var depth = 0
+        return tokens.contains { token in
+            depth += token == "(" ? 1 : token == ")" ? -1 : 0
+            return depth == 0 && token == ","
+        }
     }
 }

@@ -21,9 +21,9 @@ struct HeaderReach {
         "include/linux/compiler-version.h", "include/linux/kconfig.h", "include/linux/compiler_types.h",
     ]
 
-    /// Of some structs and unions, by their keys (`struct NAME`), those all of whose members are where they were, with
-    /// the names of the new ones.
-    typealias KeptLayouts = ([String]) async throws -> [String: Set<String>]
+    /// Of structs and unions with changed members, by their keys, those all of whose other members are where they were,
+    /// with the names of all that changes in them.
+    typealias KeptLayouts = ([String: HeaderChange.Aggregate]) async throws -> [String: Set<String>]
 
     /// Of the sources that include one of some changed headers, those that the changes can reach, sorted.
     /// - Parameter changes: by the headers' paths.
@@ -36,12 +36,10 @@ struct HeaderReach {
             if change.isOpaque { search.opaque.insert(path) }
         }
         if search.opaque.count == changes.count { return users }
-        // Old code serves a type that has only got other names for what it holds, or members in holes. Who uses these
-        // says so.
-        let extended = changes.values.reduce(into: [:]) { $0.merge($1.extended) { $0.union($1) } }
-        let kept = extended.isEmpty ? [:] : try await keptLayouts(extended.keys.sorted())
-        for (key, names) in extended { search.names.formUnion(kept[key] ?? names) }
-        if search.opaque.count == changes.count { return users }
+        // Old code serves a type whose members stay where they are. Who uses those that change says so.
+        let aggregates = changes.values.reduce(into: [:]) { $0.merge($1.aggregates) { first, _ in first } }
+        let kept = aggregates.isEmpty ? [:] : try await keptLayouts(aggregates)
+        for (key, aggregate) in aggregates { search.names.formUnion(kept[key] ?? aggregate.names) }
         let headers = graph.headers(of: users + Self.everywhere, among: try await headersOfTree())
         let files = users + headers.union(Self.everywhere).sorted()
         search.patterns = PastePatterns(try await pastingMacros(files))
