@@ -78,14 +78,16 @@ struct HeaderChange: Sendable {
                 switch change {
                 case .insert(_, let element, _), .remove(_, let element, _): element
                 }
-            guard let own = declaredNames(declaration) else { return nil }
+            guard let own = HeaderItem.Aggregate.declaredNames(declaration) else { return nil }
             names.formUnion(own)
         }
         return names
     }
+}
 
-    /// Of one member's declaration, its tokens with blanks between them.
-    private static func declaredNames(_ declaration: String) -> Set<String>? {
+extension HeaderItem.Aggregate {
+    /// Of one member's declaration, its tokens with blanks between them; nil where it does not tell.
+    static func declaredNames(_ declaration: String) -> Set<String>? {
         let tokens = declaration.split(separator: " ").map(String.init)
         // A nameless struct or union begins; what it holds are members of their own.
         if tokens == ["union"] || tokens == ["struct"] { return [] }

@@ -30,6 +30,11 @@ struct HeaderItem: Sendable {
         var members: [String]
         /// What stands before and behind the braces.
         var frame: String
+
+        /// The names that its members declare, as far as they are told.
+        var declared: Set<String> {
+            members.reduce(into: []) { $0.formUnion(Self.declaredNames($1) ?? []) }
+        }
     }
 
     /// Cuts a header (or any C source) into items.

@@ -39,7 +39,15 @@ struct HeaderReach {
         // Old code serves a type whose members stay where they are. Who uses those that change says so.
         let aggregates = changes.values.reduce(into: [:]) { $0.merge($1.aggregates) { first, _ in first } }
         let kept = aggregates.isEmpty ? [:] : try await keptLayouts(aggregates)
-        for (key, aggregate) in aggregates { search.names.formUnion(kept[key] ?? aggregate.names) }
+        for (key, aggregate) in aggregates {
+            if let members = kept[key] {
+                search.members.formUnion(members)
+            } else {
+                search.names.formUnion(aggregate.names)
+            }
+        }
+        search.members.subtract(search.names)
+        search.names.formUnion(search.members)
         let headers = graph.headers(of: users + Self.everywhere, among: try await headersOfTree())
         let files = users + headers.union(Self.everywhere).sorted()
         search.patterns = PastePatterns(try await pastingMacros(files))
@@ -113,6 +121,8 @@ struct HeaderReach {
 private struct ReachSearch {
     /// What leads to something that changed.
     var names: Set<String> = []
+    /// Those of them that are names of members: to declare a member of that name is not to use one.
+    var members: Set<String> = []
     /// Macros that can make one of the names, and those that lead to them, with what they hold.
     private(set) var pasting: [String: Set<String>] = [:]
     var patterns = PastePatterns([])
@@ -174,7 +184,8 @@ private struct ReachSearch {
                     pasting[macro.name, default: []].formUnion(item.words)
                 }
             }
-            guard reaches(item.words) else { continue }
+            let declared = item.aggregate?.declared.intersection(members) ?? []
+            guard reaches(item.words.subtracting(declared)) else { continue }
             if let own = item.names, !item.isCondition {
                 names.formUnion(own)
             } else {
