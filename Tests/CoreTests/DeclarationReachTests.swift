@@ -98,19 +98,34 @@ import Testing
         #expect(!isSame(text, text + "int more = 1;"))
     }
 
-    @Test("the interface is all but the inside of functions")
+    @Test("types of functions that are named matter, and nothing else")
     func interfaces() {
-        func interface(_ text: String) -> UInt64 { DeclarationReach(Array(text.utf8)).interface }
-        let text = "struct s { int a; };\n# 7 \"u.c\"\nint f(struct s *p)\n{\n\treturn p->a;\n}\nint x = 1;\n"
-        for same in [
-            text.replacing("p->a", with: "p->a + g({ 1; })"), text.replacing("# 7", with: "# 9"),
-        ] { #expect(interface(same) == interface(text)) }
-        for other in [
-            text.replacing("int a;", with: "int a, b;"), text.replacing("f(", with: "g("),
-            text.replacing("*p", with: "*q"), text + "int y;",
-            text.replacing("struct s {", with: "struct __attribute__((packed)) {"),
-        ] { #expect(interface(other) != interface(text), "\(other)") }
-        let packed = "struct __attribute__((packed)) { int a; } x;"
-        #expect(interface(packed) != interface(packed.replacing("a;", with: "b;")))
+        let text = """
+            struct s { struct t *a; enum e b[LAST]; };
+            # 7 "u.c"
+            struct alone { int a; };
+            static int helper(struct alone *p) { return p->a; }
+            int f(struct s *p)
+            {
+                return helper(0);
+            }
+            int x = 1;
+            """
+        func isSame(_ old: String, _ new: String) -> Bool {
+            let other = text.replacing(old, with: new)
+            return other != text
+                && DeclarationReach.isSameInterface(
+                    DeclarationReach(Array(text.utf8)), DeclarationReach(Array(other.utf8)), of: ["f", "x"])
+        }
+        for (old, new) in [
+            ("helper(0)", "helper(0) + g({ 1; })"), ("# 7", "# 9"), ("int a;", "int a, b;"),
+            ("static int helper", "int added(int);\nstatic int helper"), ("alone *p", "alone *q"),
+        ] { #expect(isSame(old, new), "\(old) -> \(new)") }
+        for (old, new) in [
+            ("*a;", "*a, *c;"), ("int f", "long f"), ("*p)\n", "*q)\n"), ("int x", "long x"),
+            ("struct s {", "struct t { int a; };\nstruct s {"),
+            ("struct s {", "struct __attribute__((packed)) s {"),
+            ("struct s {", "enum { FIRST, LAST };\nstruct s {"), ("struct s {", "typedef int s;\nstruct s {"),
+        ] { #expect(!isSame(old, new), "\(old) -> \(new)") }
     }
 }

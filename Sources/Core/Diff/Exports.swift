@@ -20,8 +20,8 @@ struct NewExport: Sendable, Equatable {
     enum Subject: Sendable, Equatable {
         /// Code or data that the update brings, by its name in the unit's shipped object.
         case new(String)
-        /// Code or data that exists already: what stands for it among the symbols of the pre object.
-        case existing(Int)
+        /// Code or data that exists already: its name before the change, and its symbol in the pre object.
+        case existing(name: String, symbol: Int)
         /// Code or data of another unit, and what stands for it among the symbols of the pre object.
         case elsewhere(Int?)
     }
@@ -93,8 +93,9 @@ extension ObjectSpans {
         return try exports().filter { !known.contains($0.name) }.map { export in
             let subject: NewExport.Subject
             if let span = export.span {
-                let old = correlation.preOfPost[span]
-                subject = old.map { .existing(pre.spans[$0].symbol) } ?? .new(spans[span].name)
+                let old = correlation.preOfPost[span].map { pre.spans[$0] }
+                subject =
+                    old.map { .existing(name: $0.name, symbol: $0.symbol) } ?? .new(spans[span].name)
             } else {
                 subject = .elsewhere(
                     pre.object.symbols.firstIndex { $0.name == export.name && $0.isUndefined })

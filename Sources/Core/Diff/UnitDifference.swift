@@ -26,8 +26,8 @@ public struct UnitDifference: Sendable {
     let declaresIDs: Bool
     /// Exports that are to be shipped.
     var newExports: [NewExport]
-    /// Whether the unit exports anything, before or after.
-    let hasExports: Bool
+    /// What the unit exports, before or after.
+    let exports: Set<String>
 
     struct OldPart: Sendable {
         var family: String
@@ -72,7 +72,7 @@ public struct UnitDifference: Sendable {
                 path: path, module: module, preObject: try ObjectFile(path: prePath), preObjectBytes: [],
                 functions: [], findings: [finding], records: [], shipment: nil, preSymbols: [:], oldParts: [],
                 constants: [],
-                hooks: [], declaresIDs: false, newExports: [], hasExports: false)
+                hooks: [], declaresIDs: false, newExports: [], exports: [])
         }
     }
 
@@ -127,7 +127,7 @@ public struct UnitDifference: Sendable {
             records: shipped.map(\.record) + explainer.removed(), shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
             constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post),
-            newExports: newExports, hasExports: try !pre.exports().isEmpty || !post.exports().isEmpty)
+            newExports: newExports, exports: Set(try (pre.exports() + post.exports()).map(\.name)))
     }
 
     /// A task may be inside any part of an old function, also one that post has no longer.

@@ -220,8 +220,7 @@ struct CreateJob {
         let remarks = try review(compared, changed)
         var exports = try ExportReview(kernel)
         try await clock.measure("exports") {
-            let users = compared.indices.filter { compared[$0].hasExports }
-            try await exports.run(users.map { pairs[$0].texts }, compiler, source)
+            try await exports.run(compared, pairs.map(\.texts), compiler, source)
         }
         let findings = Finding.merged(
             exports.settled(known + compared.flatMap(\.findings)) + HookReview.findings(compared) + remarks

@@ -25,22 +25,26 @@ struct ExportReview {
         if try ConfigFile(kernel.config).options["MODVERSIONS"] == "y" { checksums = [:] }
     }
 
-    /// Computes the checksums of units that export something, where more than the inside of functions changes.
-    /// - Parameter units: before and after the change.
+    /// Computes the checksums of the exports of units where the types that they are made of can have changed.
+    /// - Parameter texts: what the preprocessor left of each unit, before and after the change.
     mutating func run(
-        _ units: [(PreprocessedUnit, PreprocessedUnit)], _ compiler: Compiler, _ source: SourceChange
+        _ differences: [UnitDifference], _ texts: [(PreprocessedUnit, PreprocessedUnit)],
+        _ compiler: Compiler,
+        _ source: SourceChange
     ) async throws {
         guard checksums != nil else { return }
-        // Declarations that only genksyms sees are not in the texts.
-        let isSeen = source.files.values.contains {
+        // What only genksyms sees is not in the texts.
+        let isHidden = source.files.values.contains {
             ($0.pre + $0.post).contains { $0.contains("__GENKSYMS__") }
         }
-        let isChanged = try await inParallel(units) { pre, post in
-            if isSeen { return true }
-            return try DeclarationReach(Files.read(pre.file)).interface
-                != DeclarationReach(Files.read(post.file)).interface
+        let exporting = Array(zip(differences, texts)).filter { !$0.0.exports.isEmpty }
+        let isChanged = try await inParallel(exporting) { difference, texts in
+            if isHidden || !difference.newExports.isEmpty { return true }
+            return try !DeclarationReach.isSameInterface(
+                DeclarationReach(Files.read(texts.0.file)), DeclarationReach(Files.read(texts.1.file)),
+                of: difference.exports)
         }
-        let changed = Array(zip(units, isChanged).filter(\.1).map(\.0.0.unit).enumerated())
+        let changed = Array(zip(exporting, isChanged).filter(\.1).map(\.0.1.0.unit).enumerated())
         guard !changed.isEmpty else { return }
         let work = compiler.workspace.work
         let before = try await inParallel(changed) { position, unit in

@@ -43,14 +43,14 @@ struct ExportTables {
     private static func symbol(
         _ export: NewExport, _ unit: Int, _ newGlobals: Set<String>, _ assembly: inout Assembly
     ) -> String {
-        let preSymbol: Int?
         switch export.subject {
         case .new(let name): return name
         case .elsewhere where newGlobals.contains(export.name): return export.name
-        case .existing(let symbol): preSymbol = symbol
-        case .elsewhere(let symbol): preSymbol = symbol
+        case .existing(let name, let symbol):
+            assembly.references.append(.init(name: name, unit: unit, preSymbol: symbol))
+        case .elsewhere(let symbol):
+            assembly.references.append(.init(name: export.name, unit: unit, preSymbol: symbol))
         }
-        assembly.references.append(.init(name: export.name, unit: unit, preSymbol: preSymbol))
         return "ksplice.\(assembly.references.count - 1)"
     }
 

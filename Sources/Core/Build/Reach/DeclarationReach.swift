@@ -17,66 +17,99 @@ struct DeclarationReach {
         /// Hashes of the identifiers that lead to it, and of those in it.
         var names: [UInt64]
         var identifiers: [UInt64]
+        /// The same without the body of a function, and without keywords.
+        var headingHash: UInt64
+        var headingNames: [UInt64]
+        var headingIdentifiers: [UInt64]
     }
 
     private let declarations: [Declaration]
-    /// Of all declarations, without what stands inside of functions.
-    let interface: UInt64
 
     /// - Parameter text: what a preprocessor left; line markers do not count.
     init(_ text: [UInt8]) {
         var found: [Declaration] = []
-        var interface = Token.seed
         var reader = DeclarationReader(text)
         while let tokens = reader.next() {
-            interface = DeclarationShape.heading(tokens).reduce(interface) { Token.mix($0, $1.hash) }
             let shape = DeclarationShape(tokens)
+            let heading = DeclarationShape.heading(tokens)
             found.append(
                 Declaration(
-                    hash: tokens.reduce(Token.seed) { Token.mix($0, $1.hash) }, isRoot: shape.isRoot,
-                    names: shape.names, identifiers: tokens.filter(\.isIdentifier).map(\.hash)))
+                    hash: Token.hash(tokens[...]), isRoot: shape.isRoot, names: shape.names,
+                    identifiers: tokens.filter(\.isIdentifier).map(\.hash), headingHash: Token.hash(heading),
+                    headingNames: DeclarationShape.names(
+                        ofHeading: heading, shape.names, hasBody: heading.count < tokens.count),
+                    headingIdentifiers: DeclarationShape.meaningful(heading)))
         }
         declarations = found
-        self.interface = interface
     }
 
     /// Whether two texts of a unit give the same code, as far as that can be said without compiling them.
     static func isSameCode(_ pre: DeclarationReach, _ post: DeclarationReach) -> Bool {
-        let (before, after) = (pre.declarations.map(\.hash), post.declarations.map(\.hash))
+        isSame(pre, post, \.hash) { text, changed in
+            let roots = text.declarations.indices.filter { text.declarations[$0].isRoot }
+            return text.reaches(changed, from: roots, by: \.names, through: \.identifiers)
+        }
+    }
+
+    /// Whether the types that some functions and variables are made of are the same in two texts of a unit. What stands
+    /// inside of functions says nothing of them.
+    static func isSameInterface(_ pre: DeclarationReach, _ post: DeclarationReach, of names: Set<String>)
+        -> Bool
+    {
+        let hashes = Set(names.map { Token.hash($0) })
+        return isSame(pre, post, \.headingHash) { text, changed in
+            let own = text.declarations.indices.filter {
+                !hashes.isDisjoint(with: text.declarations[$0].headingNames)
+            }
+            return text.reaches(changed, from: own, by: \.headingNames, through: \.headingIdentifiers)
+        }
+    }
+
+    /// Whether the declarations that differ, of which each text may have some, are out of reach.
+    private static func isSame(
+        _ pre: DeclarationReach, _ post: DeclarationReach, _ key: KeyPath<Declaration, UInt64>,
+        isReached: (_ text: DeclarationReach, _ changed: Set<Int>) -> Bool
+    ) -> Bool {
+        let (before, after) = (
+            pre.declarations.map { $0[keyPath: key] }, post.declarations.map { $0[keyPath: key] }
+        )
         var counts: [UInt64: Int] = [:]
         for hash in before { counts[hash, default: 0] += 1 }
         for hash in after { counts[hash, default: 0] -= 1 }
-        let removed = pre.excess(counts)
-        let added = post.excess(counts.mapValues { -$0 })
+        let removed = excess(before, counts)
+        let added = excess(after, counts.mapValues { -$0 })
         // What is left must stand in the same order.
         let left = before.indices.filter { !removed.contains($0) }.map { before[$0] }
         let right = after.indices.filter { !added.contains($0) }.map { after[$0] }
-        return left == right && !pre.reaches(removed) && !post.reaches(added)
+        return left == right && !isReached(pre, removed) && !isReached(post, added)
     }
 
-    /// The declarations of which this text has more than the other one.
-    private func excess(_ counts: [UInt64: Int]) -> Set<Int> {
+    /// The declarations of which one text has more than the other one.
+    private static func excess(_ hashes: [UInt64], _ counts: [UInt64: Int]) -> Set<Int> {
         var counts = counts
         var found: Set<Int> = []
-        for (index, declaration) in declarations.enumerated() where counts[declaration.hash, default: 0] > 0 {
-            counts[declaration.hash]! -= 1
+        for (index, hash) in hashes.enumerated() where counts[hash, default: 0] > 0 {
+            counts[hash]! -= 1
             found.insert(index)
         }
         return found
     }
 
-    /// Whether a root is, or leads to, one of some declarations.
-    private func reaches(_ wanted: Set<Int>) -> Bool {
+    /// Whether some declarations are, or lead to, one of others.
+    private func reaches(
+        _ wanted: Set<Int>, from roots: [Int], by names: KeyPath<Declaration, [UInt64]>,
+        through identifiers: KeyPath<Declaration, [UInt64]>
+    ) -> Bool {
         if wanted.isEmpty { return false }
         var owners: [UInt64: [Int]] = [:]
         for (index, declaration) in declarations.enumerated() {
-            for name in declaration.names { owners[name, default: []].append(index) }
+            for name in declaration[keyPath: names] { owners[name, default: []].append(index) }
         }
-        var seen = Set(declarations.indices.filter { declarations[$0].isRoot })
+        var seen = Set(roots)
         var queue = Array(seen)
         while let index = queue.popLast() {
             if wanted.contains(index) { return true }
-            for identifier in declarations[index].identifiers {
+            for identifier in declarations[index][keyPath: identifiers] {
                 // Each name is followed once.
                 for owner in owners.removeValue(forKey: identifier) ?? [] where seen.insert(owner).inserted {
                     queue.append(owner)
@@ -98,6 +131,10 @@ private struct Token {
 
     static let seed: UInt64 = 0xcbf2_9ce4_8422_2325
     static func mix(_ hash: UInt64, _ value: UInt64) -> UInt64 { (hash ^ value) &* 0x100_0000_01b3 &+ 1 }
+
+    static func hash(_ tokens: ArraySlice<Token>) -> UInt64 { tokens.reduce(seed) { mix($0, $1.hash) } }
+
+    static func hash(_ identifier: String) -> UInt64 { identifier.utf8.reduce(seed) { mix($0, UInt64($1)) } }
 
     static func hash(_ text: StaticString) -> UInt64 {
         text.withUTF8Buffer { $0.reduce(seed) { mix($0, UInt64($1)) } }
@@ -234,6 +271,26 @@ private struct DeclarationShape {
         else { return tokens[...] }
         return tokens[..<brace]
     }
+
+    /// By which names a declaration without its body is reached: a function only by its own, and by those of types that
+    /// are defined there. `names` are those of the whole declaration.
+    static func names(ofHeading heading: ArraySlice<Token>, _ names: [UInt64], hasBody: Bool) -> [UInt64] {
+        let tokens = Array(heading)
+        guard hasBody, !hasInnerDeclarator(tokens) else { return names.filter { !keywords.contains($0) } }
+        return called(tokens) + typeNames(tokens)
+    }
+
+    /// All identifiers but keywords.
+    static func meaningful(_ tokens: ArraySlice<Token>) -> [UInt64] {
+        tokens.filter { $0.isIdentifier && !keywords.contains($0.hash) }.map(\.hash)
+    }
+
+    private static let keywords = Set(
+        [
+            "void", "char", "short", "int", "long", "signed", "unsigned", "float", "double", "_Bool", "const",
+            "volatile", "struct", "union", "enum", "static", "extern", "typedef", "inline", "__inline",
+            "__inline__", "__attribute__", "__extension__",
+        ].map { Token.hash($0) })
 
     /// Identifiers outside of all parentheses that stand before one, as a function's name does.
     private static func called(_ tokens: [Token]) -> [UInt64] {
