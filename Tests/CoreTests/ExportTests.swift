@@ -200,6 +200,29 @@ import Testing
         #expect(try findings(known).map(\.severity) == [.note])
     }
 
+    @Test("what changes for one reason is told once")
+    func checksumsAreGrouped() throws {
+        let names = "abcdefgh".map { String($0) }
+        func checksums(_ value: UInt32) -> [String: UInt32] {
+            Dictionary(uniqueKeysWithValues: names.map { ($0, value) })
+        }
+        let causes =
+            [["struct s"], ["struct s"], ["struct t"], [], []] + [[String]](repeating: ["enum e"], count: 3)
+        let after = ExportChecksums(
+            values: checksums(2), causes: Dictionary(uniqueKeysWithValues: zip(names, causes)))
+        var review = try review()
+        review.add(.init(path: "u.c", before: ExportChecksums(values: checksums(1)), after: after)) { _ in nil
+        }
+        let told = review.findings.map(\.message).map { $0.split(separator: "'", maxSplits: 1).last ?? "" }
+        let change = "changes from 0x00000001 to 0x00000002"
+        #expect(
+            told == [
+                "a' \(change) because of struct s, and so do b", "c' \(change) because of struct t",
+                "d' \(change)",
+                "e' \(change)", "f' \(change) because of enum e, and so do g, h",
+            ])
+    }
+
     @Test("a checksum that is not the kernel's is an error that says both")
     func checksumsAreTheKernels() throws {
         let found = try findings(ExportChecksums(values: ["f": 1]), crc: 3)

@@ -80,10 +80,23 @@ struct ExportReview {
             if let first = recorded.first, !recorded.contains(old) {
                 findings.append(mismatch(name, old, first, unit.path, line(name)))
             }
-            guard let new = unit.after.values[name], new != old else { continue }
-            findings.append(changed(name, old, new, unit, line(name)))
         }
+        addChanges(unit, line: line)
         for (name, new) in unit.after.values { checksums?[name] = new }
+    }
+
+    /// One type can be part of many exports: each cause is told once, with the first of them.
+    private mutating func addChanges(_ unit: Unit, line: (String) -> Int?) {
+        let changed = unit.before.values.keys.sorted().filter { name in
+            unit.after.values[name].map { $0 != unit.before.values[name] } ?? false
+        }
+        var groups: [[String]] = []
+        for name in changed {
+            let causes = unit.after.causes[name] ?? []
+            let group = groups.firstIndex { !causes.isEmpty && unit.after.causes[$0[0]] == causes }
+            if let group { groups[group].append(name) } else { groups.append([name]) }
+        }
+        for group in groups { findings.append(self.changed(group, unit, line(group[0]))) }
     }
 
     private func mismatch(
@@ -100,15 +113,20 @@ struct ExportReview {
     }
 
     /// A type of which only the name was known before changes the checksum, and nothing else.
-    private func changed(_ name: String, _ old: UInt32, _ new: UInt32, _ unit: Unit, _ line: Int?)
-        -> Finding
-    {
+    private func changed(_ names: [String], _ unit: Unit, _ line: Int?) -> Finding {
+        let name = names[0]
+        let (old, new) = (unit.before.values[name] ?? 0, unit.after.values[name] ?? 0)
         let causes = unit.after.causes[name] ?? []
         let isHarmless = !causes.isEmpty && causes.allSatisfy { $0.hasSuffix("(became defined)") }
         let why = causes.isEmpty ? "" : " because of " + causes.joined(separator: ", ")
+        let shown = names.dropFirst().prefix(5).joined(separator: ", ")
+        let others =
+            names.count > 6
+            ? ", and so do \(shown) and \(names.count - 6) more"
+            : names.count > 1 ? ", and so do \(shown)" : ""
         return Finding(
             "export-crc-changed", isHarmless ? .note : .error, file: unit.path, line: line, symbol: name,
-            "the checksum of the exported symbol '\(name)' changes from \(text(old)) to \(text(new))\(why)",
+            "the checksum of the exported symbol '\(name)' changes from \(text(old)) to \(text(new))\(why)\(others)",
             advice: isHarmless
                 ? "only the declaration of a type became known here; the kernel's own export stays as it is"
                 : "modules that are loaded, and those that come later, are built for the old declaration; keep it, and add another function beside it"
