@@ -94,6 +94,51 @@ extension VirtualMachineTests {
             #expect(said.contains("[data-changed]"))
         }
 
+        @Test func allFindingsAtOnce() async throws {
+            let said = try await refused(.several, status: Status.cannotBePatched)
+            let places = [
+                "kernel/sys.c:148: error: the variable 'overflowuid'", "kernel/taskstats.c:51: error: ",
+                "fatal: the change cannot be made to a running kernel",
+                "hint: git ksplice explain data-changed",
+                "hint: git ksplice explain type-layout", "--force data-changed --force type-layout",
+            ].map { said.firstRange(of: $0)?.lowerBound }
+            #expect(!places.contains(nil), "\(said)")
+            let found = places.compactMap { $0 }
+            #expect(found == found.sorted(), "\(said)")
+        }
+
+        @Test("a refusal as JSON tells the same findings, and no update")
+        func refusalAsJSON() async throws {
+            let laboratory = try await Laboratory.shared()
+            let before = try await laboratory.references()
+            let commit = try await laboratory.commit(.several)
+            let result = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--json", "--quiet", commit)
+            #expect(result.status == Status.cannotBePatched, "\(result.said)")
+            let answer = try JSON(parsing: result.text)
+            let findings = try #require(answer["findings"]?.array)
+            let errors = findings.filter { $0["severity"]?.string == "error" }
+            #expect(errors.map { $0["code"]?.string } == ["data-changed", "type-layout"])
+            #expect(errors.map { $0["file"]?.string } == ["kernel/sys.c", "kernel/taskstats.c"])
+            #expect(errors.map { $0["line"]?.number } == [148, 51])
+            #expect(answer["update"] == .null)
+            #expect(try await laboratory.references() == before)
+        }
+
+        @Test("a header's change counts the files that it reaches")
+        func tooManyUnits() async throws {
+            let laboratory = try await Laboratory.shared()
+            let commit = try await laboratory.commit(.wideHeader)
+            let result = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--max-units", "1", commit)
+            #expect(result.status == Status.cannotBePatched, "\(result.said)")
+            let reached = result.errorText.firstMatch(
+                of: /may reach (\d+) source files that this config builds/)
+            let count = try #require(reached.flatMap { Int($0.1) }, "\(result.said)")
+            #expect((2...40).contains(count), "\(result.said)")
+            #expect(result.errorText.contains("[too-many-units]"))
+        }
+
         @Test func initialValueInARealFix() async throws {
             #expect(try await refused(.table, status: Status.cannotBePatched).contains("'ipv4_net_table'"))
         }

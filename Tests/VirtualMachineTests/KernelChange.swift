@@ -117,6 +117,12 @@ extension KernelChange {
     static let layout = KernelChange(
         "taskstats: another structure", "kernel/taskstats.c", "\tpid_t pid;\n\tchar valid;\n};",
         "\tpid_t pid;\n\tlong added;\n\tchar valid;\n};")
+    /// Two files, each with something that a running kernel cannot get.
+    static let several = KernelChange(
+        "taskstats, sys: a structure and an initial value", edits: layout.edits + initialValue.edits)
+    /// An inline function of a header that more than 500 sources may include, and one file that calls it.
+    static let wideHeader = KernelChange(
+        "ip_tunnels: headroom", fixed: "include/net/ip_tunnels.h", "net/ipv6/ip6_gre.c")
     /// What a conflicting commit stands on.
     static let rewritten = KernelChange(
         "sys: lines that the kernel does not have", "kernel/sys.c",

@@ -36,6 +36,12 @@ extension KernelChange {
                 new: "\tpr_notice(\"probe: echo, softirq %d\\n\", !!in_serving_softirq());\n"
                     + "\tif (READ_ONCE(net->ipv4.sysctl_icmp_echo_ignore_all))\n"),
             Edit(
+                path: "arch/x86/kernel/cpu/common.c",
+                old: "void cr4_init(void)\n{\n\tunsigned long cr4 = __read_cr4();\n",
+                new:
+                    "int probe_cr4;\n\nvoid cr4_init(void)\n{\n\tunsigned long cr4 = __read_cr4();\n\n\tprobe_cr4++;\n"
+            ),
+            Edit(
                 path: "fs/eventpoll.c", old: "ep_tovisit == inserting_into || depth > EP_MAX_NESTS)",
                 new: "ep_tovisit == inserting_into || depth > 1)"),
         ])
@@ -100,6 +106,12 @@ extension KernelChange {
         \tcase 0x6b7308:
         \t\terror = static_branch_unlikely(&probe_key) ? 7 : 8;
         \t\tbreak;
+        \tcase 0x6b7309: {
+        \t\textern int probe_cr4;
+
+        \t\terror = probe_cr4;
+        \t\tbreak;
+        \t}
         \tcase PR_GET_DUMPABLE:
 
         """

@@ -79,6 +79,13 @@ extension VirtualMachineTests {
             Site(
                 name: "warning that is given once", command: "quiet; ask 0x6b7304; ask 0x6b7304; said",
                 before: "Invalid argument Invalid argument nothing", after: "0 0 warned once"),
+            // cr_pinning, in memory that is read-only since boot: its jump is settled when the code is loaded. The function
+            // runs when a processor starts.
+            Site(
+                name: "static key that cannot change any more",
+                command:
+                    "for n in 0 1; do echo $n > /sys/devices/system/cpu/cpu1/online; done; ask 0x6b7309",
+                before: "Invalid argument", after: "1"),
             Site(name: "recursion", command: "epolls", before: "all levels", after: "3 levels"),
             Site(
                 name: "called from assembly", command: "quiet; forker; said", before: "nothing",

@@ -28,6 +28,8 @@ public struct UnitDifference: Sendable {
     var newExports: [NewExport]
     /// What the unit exports, before or after.
     let exports: Set<String>
+    /// Types whose layout differs in a way that objects which exist do not mind, by their keys.
+    let harmlessTypes: Set<String>
 
     struct OldPart: Sendable {
         var family: String
@@ -72,7 +74,7 @@ public struct UnitDifference: Sendable {
                 path: path, module: module, preObject: try ObjectFile(path: prePath), preObjectBytes: [],
                 functions: [], findings: [finding], records: [], shipment: nil, preSymbols: [:], oldParts: [],
                 constants: [],
-                hooks: [], declaresIDs: false, newExports: [], exports: [])
+                hooks: [], declaresIDs: false, newExports: [], exports: [], harmlessTypes: [])
         }
     }
 
@@ -127,7 +129,8 @@ public struct UnitDifference: Sendable {
             records: shipped.map(\.record) + explainer.removed(), shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
             constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post),
-            newExports: newExports, exports: Set(try (pre.exports() + post.exports()).map(\.name)))
+            newExports: newExports, exports: Set(try (pre.exports() + post.exports()).map(\.name)),
+            harmlessTypes: Set(types.filter { $0.weight == .harmless }.map(\.key)))
     }
 
     /// A task may be inside any part of an old function, also one that post has no longer.

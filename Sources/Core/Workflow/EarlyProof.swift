@@ -107,7 +107,7 @@ struct EarlyProof {
                     ))
                 continue
             }
-            _ = try result.resolve(reference.name, unit: unit)
+            _ = try result.resolve(reference.name, unit: unit, symbolIndex: reference.preSymbol)
         }
         return findings
     }

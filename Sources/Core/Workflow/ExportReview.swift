@@ -15,6 +15,8 @@ struct ExportReview {
         var after: ExportChecksums
     }
 
+    /// Types that changed and whose objects serve old and new code, as `struct NAME`.
+    var harmlessTypes: Set<String> = []
     /// What the kernel exports before the change.
     let index: ExportIndex
     private let kernel: KernelDescriptor
@@ -37,7 +39,8 @@ struct ExportReview {
         let isHidden = source.files.values.contains {
             ($0.pre + $0.post).contains { $0.contains("__GENKSYMS__") }
         }
-        let exporting = Array(zip(differences, texts)).filter { !$0.0.exports.isEmpty }
+        // A file whose code stays as it is exports what it did.
+        let exporting = Array(zip(differences, texts)).filter { !$0.0.exports.isEmpty && !$0.0.isEmpty }
         let isChanged = try await inParallel(exporting) { difference, texts in
             if isHidden || !difference.newExports.isEmpty { return true }
             return try !DeclarationReach.isSameInterface(
@@ -112,12 +115,15 @@ struct ExportReview {
         )
     }
 
-    /// A type of which only the name was known before changes the checksum, and nothing else.
+    /// A type of which only the name was known before changes the checksum, and nothing else; so does one whose members stay
+    /// where they are.
     private func changed(_ names: [String], _ unit: Unit, _ line: Int?) -> Finding {
         let name = names[0]
         let (old, new) = (unit.before.values[name] ?? 0, unit.after.values[name] ?? 0)
         let causes = unit.after.causes[name] ?? []
-        let isHarmless = !causes.isEmpty && causes.allSatisfy { $0.hasSuffix("(became defined)") }
+        let isHarmless =
+            !causes.isEmpty
+            && causes.allSatisfy { $0.hasSuffix("(became defined)") || harmlessTypes.contains($0) }
         let why = causes.isEmpty ? "" : " because of " + causes.joined(separator: ", ")
         let shown = names.dropFirst().prefix(5).joined(separator: ", ")
         let others =
@@ -128,7 +134,7 @@ struct ExportReview {
             "export-crc-changed", isHarmless ? .note : .error, file: unit.path, line: line, symbol: name,
             "the checksum of the exported symbol '\(name)' changes from \(text(old)) to \(text(new))\(why)\(others)",
             advice: isHarmless
-                ? "only the declaration of a type became known here; the kernel's own export stays as it is"
+                ? "objects of the type serve old and new code; the kernel's own export stays as it is"
                 : "modules that are loaded, and those that come later, are built for the old declaration; keep it, and add another function beside it"
         )
     }
