@@ -166,7 +166,7 @@ import Testing
                 "a.c:7: warning: one: modversion changed because of changes in struct a, enum b (became defined)\n"
         )
         #expect(read.values == ["one": 10, "two": 0xffff_ffff])
-        #expect(read.causes == ["one": ["struct a", "enum b (became defined)"]])
+        #expect(read.causes == ["one": ["enum b (became defined)", "struct a"]])
     }
 
     private func review(options: String = "CONFIG_MODVERSIONS=y\n", crc: UInt32 = 1) throws -> ExportReview {

@@ -32,7 +32,7 @@ struct ExportChecksums: Sendable, Equatable {
         for line in warnings.lines {
             guard let range = line.range(of: middle) else { continue }
             let name = line[..<range.lowerBound].split(separator: " ").last.map { String($0) } ?? ""
-            causes[name] = line[range.upperBound...].split(separator: ",").map { String($0).trimmed }
+            causes[name] = line[range.upperBound...].split(separator: ",").map { String($0).trimmed }.sorted()
         }
     }
 }
