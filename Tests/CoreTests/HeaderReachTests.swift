@@ -22,7 +22,9 @@ import Testing
         ("struct s { int a; } __packed;", "struct s { int a; };", "s"),
         ("enum e { A, B };", "enum e { A, B, C };", "e A B C"),
         ("", "extern struct a *b __read_mostly;", "b"),
-        ("", "extern u8 table[];", "table"), ("", "struct forward;", "forward"),
+        ("", "extern u8 table[];", "table"),
+        ("", "extern int size __unknown_attribute(8);", "size __unknown_attribute"),
+        ("", "struct forward;", "forward"),
         ("", "typedef struct { int a; } word_t;", "word_t"), ("", "typedef int word_t;", "word_t"),
         ("", "// int a = 1;\n/* asm(\"x\"); */", ""), ("int f(void);", "int  f ( void ) ;", ""),
     ])
@@ -44,6 +46,8 @@ import Testing
         ("", "#include <linux/more.h>"), ("#pragma pack(1)", ""), ("", "#error \"no\""),
         // An order that matters.
         ("#define A 1\n#undef B\nint f(void);", "#undef B\n#define A 1\nint f(void);"),
+        // Names that are none.
+        ("", "static inline int (f)(int x) { return x; }"),
         // Unread: a brace too many.
         ("", "} int f(void);\nint x = { 1"),
     ])
@@ -62,7 +66,7 @@ import Testing
 
     @Test func membersThatChange() {
         let pre =
-            "struct s { int a;\n#ifdef X\n int b;\n#endif\n struct t *c; int (*f)(int), g:3; };\n"
+            "struct s { int a;\n#ifdef CONFIG_X\n int b;\n#endif\n struct t *c; int (*f)(int), g:3; };\n"
             .replacing("(int), g:3", with: "(int); int g:3")
         func members(_ old: String, _ new: String) -> Set<String>? {
             let change = change(pre, pre.replacing(old, with: new))
@@ -78,11 +82,18 @@ import Testing
         #expect(members("int g:3", "int g:4") == ["g"])
         #expect(members("struct t *c;", "struct u *c;") == ["c"])
         #expect(members("int b;", "int b __attr;") == ["b", "__attr"])
+        // The members of a type with a name inside are compared by nobody, and a condition of one file is seen by one.
         let nested = change(
             "struct s { struct in { int a; } b; };", "struct s { struct in { long a; } b; };")
-        #expect(nested.aggregates == ["struct s": .init(names: ["s", "in"], members: ["a"])])
+        #expect(nested.aggregates.isEmpty && nested.names == ["s", "in"])
+        let own = pre.replacing("CONFIG_X", with: "OWN")
+        #expect(change(own, own.replacing("int b;", with: "long b;")).names == ["s"])
+        // Two variants of one type, each with a change.
+        let two = "#ifdef A\nstruct s { int a; };\n#else\nstruct s { int b; };\n#endif\n"
+        let both = change(two, two.replacing("int", with: "long")).aggregates["struct s"]
+        #expect(both?.members == ["a", "b"])
         // No members of one struct, or not told.
-        #expect(members("#ifdef X", "#ifdef Y") == nil)
+        #expect(members("#ifdef CONFIG_X", "#ifdef CONFIG_Y") == nil)
         #expect(members("};", "} __packed;") == nil)
         #expect(members("int a;", "DECLARE_BITMAP(a, 3);") == nil)
         #expect(members("f)(int)", "f)(int), (*i)(int)") == nil)
@@ -91,7 +102,9 @@ import Testing
 
 @Suite struct PastePatternTests {
     private func patterns(_ text: String) -> PastePatterns {
-        PastePatterns(PastePatterns.definitions(in: Array(text.utf8)))
+        var words = WordSet()
+        for word in ["__PASTE", "CONCAT"] { words.insert(word.utf8) }
+        return PastePatterns(PastePatterns.definitions(in: Array(text.utf8), using: words))
     }
 
     @Test func namesAreMadeFromPieces() {
@@ -103,12 +116,18 @@ import Testing
             #define PLAIN(x) (x)
             #define __PASTE(a, b) a##b
             #define TWICE(x) __PASTE(__PASTE(pre_, x), _post)
+            #define CONCAT(a, b) __PASTE(a, b)
+            #define COUNTED(...) CONCAT(counted, COUNT(__VA_ARGS__))(__VA_ARGS__)
+            #define object __PASTE(KIND, _add)
             """)
         let making = { (name: String) in Set(known.making(name).map(\.macro)) }
         #expect(making("sys_read") == ["CALL"])
         #expect(making("read_entry") == ["CALL"])
         #expect(making("a_to_b") == ["PAIR"])
         #expect(making("pre_x_post") == ["TWICE"])
+        #expect(making("counted12") == ["COUNTED"])
+        #expect(making("hash_add") == ["object"])
+        #expect(known.operators == ["__PASTE", "CONCAT"])
         #expect(making("other").isEmpty)
         let pattern = known.making("sys_read")[0]
         #expect(pattern.makes("sys_read", from: ["read"]))
@@ -194,6 +213,18 @@ import Testing
             "fs/c.c": Self.include + "int read;",
         ]
         #expect(try await narrowed(files, "", "int sys_read(void);") == ["fs/a.c"])
+        // From a number in a macro, from what another macro makes, and by an operator in plain code.
+        let others = [
+            "include/linux/m.h":
+                "#define PASTE(a, b) a##b\n#define MAP(n) map##n()\n#define THREE(x) MAP(3)\n"
+                + "#define COUNTED(...) PASTE(counted, COUNT(__VA_ARGS__))()\n",
+            "fs/a.c": Self.include + "#include <linux/m.h>\nint a(void) { return THREE(x); }",
+            "fs/b.c": Self.include + "#include <linux/m.h>\nint b(void) { return COUNTED(1, 2); }",
+            "fs/c.c": Self.include + "#include <linux/m.h>\nint c(void) { return PASTE(di, rect)(); }",
+        ]
+        #expect(try await narrowed(others, "", "int map3(void);") == ["fs/a.c"])
+        #expect(try await narrowed(others, "", "int counted2(void);") == ["fs/b.c"])
+        #expect(try await narrowed(others, "", "int direct(void);") == ["fs/c.c"])
     }
 
     @Test func sourcesThatOthersInclude() async throws {
@@ -202,6 +233,15 @@ import Testing
             "fs/other.c": Self.include,
         ]
         #expect(try await narrowed(files, "int f(int);", "int f(long);") == ["fs/part.c", "fs/whole.c"])
+        // A part need not include anything itself.
+        let silent = [
+            "fs/part.c": "int p(void) { return f(); }", "fs/whole.c": Self.include + "#include \"part.c\"\n",
+        ]
+        #expect(try await narrowed(silent, "int f(int);", "int f(long);") == ["fs/whole.c"])
+        // What asm-offsets.c makes of a name stands elsewhere under another.
+        let offsets = ["fs/asm-offsets.c": Self.include + "DEFINE(F, f);", "fs/other.c": Self.include]
+        #expect(
+            try await narrowed(offsets, "int f(int);", "int f(long);") == ["fs/asm-offsets.c", "fs/other.c"])
     }
 
     @Test func typesWhoseMembersStay() async throws {

@@ -52,17 +52,17 @@ struct IncludeGraph {
                 if file.hasSuffix(".c") || file.hasSuffix(".S") && !file.hasSuffix(".lds.S") {
                     users.insert(file)
                 }
-                if file.hasSuffix(".h") || file.hasSuffix(".c") { wanted.append(file) }
+                wanted.append(file)
             }
         }
         return users.sorted()
     }
 
-    /// The headers that some files include, directly or not.
-    /// - Parameter headers: all headers of the tree.
-    func headers(of files: [String], among headers: [String]) -> Set<String> {
+    /// The files that some files include, directly or not; not only headers.
+    /// - Parameter all: those of the tree that can be included.
+    func included(by files: [String], among all: [String]) -> Set<String> {
         var byName: [String: [String]] = [:]
-        for header in headers { byName[header.lastPathComponent, default: []].append(header) }
+        for file in all { byName[file.lastPathComponent, default: []].append(file) }
         var included: [String: [String]] = [:]
         for start in linesOfName.values.joined() {
             guard let (file, named) = include(at: start) else { continue }
@@ -72,10 +72,10 @@ struct IncludeGraph {
         var seen: Set<String> = []
         while let file = queue.popLast() {
             for named in included[file] ?? [] {
-                for header in byName[named.lastPathComponent] ?? []
-                where !seen.contains(header) && leads(named, from: file, to: header) {
-                    seen.insert(header)
-                    queue.append(header)
+                for other in byName[named.lastPathComponent] ?? []
+                where !seen.contains(other) && leads(named, from: file, to: other) {
+                    seen.insert(other)
+                    queue.append(other)
                 }
             }
         }

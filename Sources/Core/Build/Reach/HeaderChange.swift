@@ -15,6 +15,10 @@ struct HeaderChange: Sendable {
         var names: Set<String>
         /// The names of members that are declared otherwise, or only before or after.
         var members: Set<String>
+
+        func united(with other: Aggregate) -> Aggregate {
+            Aggregate(names: names.union(other.names), members: members.union(other.members))
+        }
     }
 
     init(pre: [UInt8], post: [UInt8]) {
@@ -35,8 +39,10 @@ struct HeaderChange: Sendable {
             if let index = rest.firstIndex(where: { Self.isVersion($0, of: item) }),
                 let members = Self.changedMembers(item, rest[index])
             {
-                aggregates[item.aggregate!.key] = Aggregate(
+                let key = item.aggregate!.key
+                let found = Aggregate(
                     names: (item.names ?? []).union(rest[index].names ?? []), members: members)
+                aggregates[key] = aggregates[key]?.united(with: found) ?? found
                 rest.remove(at: index)
             } else {
                 add(item)
@@ -69,9 +75,20 @@ struct HeaderChange: Sendable {
         return new.key == old.key && new.frame == old.frame
     }
 
+    /// Whether one unit can speak for all: a condition is the config's or the processor's, and no type with a name, whose own
+    /// members nobody compares, is defined inside.
+    private static func isFollowed(_ member: String) -> Bool {
+        if member.hasPrefix("#if") || member.hasPrefix("#elif") {
+            return ["CONFIG_", "BITFIELD", "ENDIAN", "BITS_PER_LONG"].contains { member.contains($0) }
+        }
+        let tokens = member.split(separator: " ")
+        return !(tokens.count == 2 && ["struct", "union", "enum"].contains(tokens[0]))
+    }
+
     /// The names of members that are not declared in both; nil where a declaration does not tell them.
     private static func changedMembers(_ old: HeaderItem, _ new: HeaderItem) -> Set<String>? {
         let (before, after) = (old.aggregate?.members ?? [], new.aggregate?.members ?? [])
+        guard (before + after).allSatisfy(isFollowed) else { return nil }
         var names: Set<String> = []
         for change in after.difference(from: before) {
             let declaration =

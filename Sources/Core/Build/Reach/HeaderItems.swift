@@ -12,7 +12,7 @@ struct HeaderItem: Sendable {
     var words: Set<String>
     /// A test by #if: whoever changes what it tests may change anything below it.
     var isCondition = false
-    /// Of a function-like macro: its name, its parameters and the tokens of its body.
+    /// Of a macro: its name, its parameters and the tokens of its body.
     var macro: Macro?
     /// Of a struct or union with a name: what it is called and what it holds.
     var aggregate: Aggregate?
@@ -31,9 +31,12 @@ struct HeaderItem: Sendable {
         /// What stands before and behind the braces.
         var frame: String
 
-        /// The names that its members declare, as far as they are told.
+        /// The names that its members declare, as far as they are told, and that stand nowhere else in it.
         var declared: Set<String> {
-            members.reduce(into: []) { $0.formUnion(Self.declaredNames($1) ?? []) }
+            let words = members.flatMap { $0.split(separator: " ") }.map(String.init)
+            let counts = Dictionary(words.map { ($0, 1) }, uniquingKeysWith: +)
+            return members.reduce(into: Set()) { $0.formUnion(Self.declaredNames($1) ?? []) }
+                .filter { counts[$0] == 1 }
         }
     }
 
@@ -84,7 +87,7 @@ private struct HeaderReader {
         items.append(
             HeaderItem(
                 key: context + conditions + "\n" + text, names: shape.names,
-                words: Set(tokens.filter { $0.token.kind == .word }.map(\.token.text)),
+                words: words(tokens.map(\.token)),
                 aggregate: shape.aggregate(tokens, context, inner)))
         tokens = []
         inner = []
@@ -128,7 +131,8 @@ private struct HeaderReader {
     }
 
     private func words(_ tokens: some Sequence<SourceToken>) -> Set<String> {
-        Set(tokens.filter { $0.kind == .word }.map(\.text))
+        // A number can be a piece of a name that a macro makes.
+        Set(tokens.filter { $0.kind == .word || $0.kind == .number }.map(\.text))
     }
 
     private func define(_ tokens: [SourceToken], _ text: String) -> HeaderItem {
@@ -137,7 +141,10 @@ private struct HeaderReader {
             "define " + tokens.map(\.text).joined(separator: " "), names: [name], tokens.dropFirst())
         // A parenthesis directly behind the name begins parameters.
         let isFunction = text.contains(name + "(") && tokens.dropFirst().first?.is("(") == true
-        guard isFunction, let end = tokens.firstIndex(where: { $0.is(")") }) else { return found }
+        guard isFunction, let end = tokens.firstIndex(where: { $0.is(")") }) else {
+            found.macro = HeaderItem.Macro(name: name, parameters: [], body: Array(tokens.dropFirst()))
+            return found
+        }
         let parameters = Set(tokens[2..<max(2, end)].filter { $0.kind == .word }.map(\.text))
         found.macro = HeaderItem.Macro(
             name: name, parameters: parameters.union(["__VA_ARGS__"]), body: Array(tokens[(end + 1)...]))
@@ -222,7 +229,9 @@ private struct ItemShape {
             let hasInner = zip(tokens, tokens.dropFirst()).contains {
                 $0.depth == 0 && $0.is("(") && $1.is("*")
             }
-            return braces.isEmpty && !hasInner ? Set(called) : nil
+            guard braces.isEmpty, !hasInner else { return nil }
+            // An attribute with a parenthesis may follow a variable.
+            return Set(called).union(words.contains("extern") ? variables(outer) : [])
         }
         if !braces.isEmpty {
             return outer.contains { tags.contains($0.token.text) } ? typeNames(tokens, outer) : nil
@@ -244,7 +253,11 @@ private struct ItemShape {
         return found
     }
 
-    private init(names: Set<String>?) { self.names = names?.subtracting(Self.keywords) }
+    /// Names that are nothing but keywords are not understood.
+    private init(names: Set<String>?) {
+        let own = names?.subtracting(Self.keywords)
+        self.names = own?.isEmpty == true && names?.isEmpty == false ? nil : own
+    }
 
     /// What a struct or union holds, where it is no more than that. A condition stands among the members.
     func aggregate(_ tokens: [DepthToken], _ context: String, _ conditions: [(position: Int, text: String)])

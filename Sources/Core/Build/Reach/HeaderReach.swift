@@ -21,6 +21,11 @@ struct HeaderReach {
         "include/linux/compiler-version.h", "include/linux/kconfig.h", "include/linux/compiler_types.h",
     ]
 
+    /// Sources of which kbuild makes headers.
+    private static let generators: Set = [
+        "asm-offsets.c", "bounds.c", "devicetable-offsets.c", "rq-offsets.c",
+    ]
+
     /// Of structs and unions with changed members, by their keys, those all of whose other members are where they were,
     /// with the names of all that changes in them.
     typealias KeptLayouts = ([String: HeaderChange.Aggregate]) async throws -> [String: Set<String>]
@@ -37,7 +42,7 @@ struct HeaderReach {
         }
         if search.opaque.count == changes.count { return users }
         // Old code serves a type whose members stay where they are. Who uses those that change says so.
-        let aggregates = changes.values.reduce(into: [:]) { $0.merge($1.aggregates) { first, _ in first } }
+        let aggregates = changes.values.reduce(into: [:]) { $0.merge($1.aggregates) { $0.united(with: $1) } }
         let kept = aggregates.isEmpty ? [:] : try await keptLayouts(aggregates)
         for (key, aggregate) in aggregates {
             if let members = kept[key] {
@@ -48,17 +53,20 @@ struct HeaderReach {
         }
         search.members.subtract(search.names)
         search.names.formUnion(search.members)
-        let headers = graph.headers(of: users + Self.everywhere, among: try await headersOfTree())
-        let files = users + headers.union(Self.everywhere).sorted()
-        search.patterns = PastePatterns(try await pastingMacros(files))
+        // Also parts of sources that include nothing themselves: kernel/sched/build_policy.c is made of such.
+        let included = graph.included(by: users + Self.everywhere, among: try await filesOfTree())
+        let files = users + included.union(Self.everywhere).subtracting(users).sorted()
+        search.patterns = try await pastePatterns(files)
         repeat {
             search.begin()
             guard search.names.count < Self.mostNames, search.pasting.count < Self.mostMacros,
                 try await advance(&search, files)
             else { return users }
         } while search.hasGrown
+        // What these make of names goes on in generated headers under others.
+        if search.found.contains(where: { Self.generators.contains($0.lastPathComponent) }) { return users }
         // A source that others include is reached where they are.
-        let found = search.found + graph.users(of: search.found.filter { $0.hasSuffix(".c") }.sorted())
+        let found = search.found + graph.users(of: search.found.sorted())
         return Set(found + graph.users(of: search.opaque.sorted())).intersection(users).sorted()
     }
 
@@ -88,8 +96,9 @@ struct HeaderReach {
         return true
     }
 
-    private func headersOfTree() async throws -> [String] {
-        try await find(["-name", "*.h", "-printf", "%P\\n"], in: source)
+    private func filesOfTree() async throws -> [String] {
+        let names = ["*.h", "*.c", "*.S", "*.inc"].flatMap { ["-o", "-name", $0] }.dropFirst()
+        return try await find(["("] + names + [")", "-printf", "%P\\n"], in: source)
     }
 
     private func generatedHeaders() async throws -> [String] {
@@ -108,12 +117,20 @@ struct HeaderReach {
         return result.text.lines.map(String.init)
     }
 
-    /// The function-like macros of files that paste.
-    private func pastingMacros(_ files: [String]) async throws -> [HeaderItem.Macro] {
+    /// The patterns of the macros of some files that paste. Operators (`__PASTE`) are found first, where `##` stands, then
+    /// those that hand on to them, then all that use one.
+    private func pastePatterns(_ files: [String]) async throws -> PastePatterns {
         let folder = source
-        return try await inParallel(files) { file -> [HeaderItem.Macro] in
-            PastePatterns.definitions(in: try Files.read("\(folder)/\(file)"))
-        }.flatMap { $0 }
+        var operators: Set<String> = []
+        while true {
+            let wanted = operators.reduce(into: WordSet()) { $0.insert($1.utf8) }
+            let macros = try await inParallel(files) { file -> [HeaderItem.Macro] in
+                PastePatterns.definitions(in: try Files.read("\(folder)/\(file)"), using: wanted)
+            }.flatMap { $0 }
+            let found = PastePatterns.operators(macros)
+            if found == operators { return PastePatterns(macros) }
+            operators = found
+        }
     }
 }
 
@@ -150,6 +167,7 @@ private struct ReachSearch {
             }
         }
         for macro in pasting.keys { interest.insert(macro.utf8) }
+        for name in patterns.operators { interest.insert(name.utf8) }
         before.1 = pasting.count
     }
 
@@ -157,12 +175,16 @@ private struct ReachSearch {
 
     /// Whether a header with these words may hold something to follow.
     func matters(_ words: Set<String>) -> Bool {
-        !names.isDisjoint(with: words) || words.contains { pasting[$0] != nil }
+        !names.isDisjoint(with: words) || !patterns.operators.isDisjoint(with: words)
+            || words.contains { pasting[$0] != nil }
     }
 
     /// Whether words can lead to a name.
     func reaches(_ words: Set<String>) -> Bool {
         if !names.isDisjoint(with: words) { return true }
+        if !patterns.operators.isDisjoint(with: words), names.contains(where: { isTwoWords($0, words) }) {
+            return true
+        }
         var queue = words.filter { pasting[$0] != nil }
         if queue.isEmpty { return false }
         var (macros, all) = (queue, words)
@@ -173,6 +195,12 @@ private struct ReachSearch {
         }
         return making.contains { name, patterns in
             patterns.contains { macros.contains($0.macro) && $0.makes(name, from: all) }
+        }
+    }
+
+    private func isTwoWords(_ name: String, _ words: Set<String>) -> Bool {
+        name.indices.dropFirst().contains {
+            words.contains(String(name[..<$0])) && words.contains(String(name[$0...]))
         }
     }
 
@@ -188,6 +216,7 @@ private struct ReachSearch {
             guard reaches(item.words.subtracting(declared)) else { continue }
             if let own = item.names, !item.isCondition {
                 names.formUnion(own)
+                members.subtract(own)
             } else {
                 opaque.insert(header)
                 return

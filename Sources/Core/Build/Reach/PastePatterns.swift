@@ -1,10 +1,18 @@
 // Names that a macro puts together (`sys_##name`) stand nowhere in a source. Whoever looks for the users of a name must
 // know which macros can make it, and from what.
 
-/// What one `##` of a macro makes: its pieces in order, nil for one that comes from outside.
+/// What one `##` of a macro makes: its pieces in order.
 struct PastePattern: Hashable, Sendable {
+    enum Piece: Hashable, Sendable {
+        case literal(String)
+        /// A word that the macro is given.
+        case word
+        /// What another macro makes of something.
+        case anything
+    }
+
     var macro: String
-    var pieces: [String?]
+    var pieces: [Piece]
 
     /// Whether words can stand for the missing pieces so that the whole is a name.
     func makes(_ name: String, from words: Set<String>) -> Bool {
@@ -14,17 +22,17 @@ struct PastePattern: Hashable, Sendable {
     /// Whether any words could.
     func canMake(_ name: String) -> Bool { Self.fits(Array(name.utf8)[...], pieces[...], nil) }
 
-    private static func fits(_ name: ArraySlice<UInt8>, _ pieces: ArraySlice<String?>, _ words: Set<String>?)
+    private static func fits(_ name: ArraySlice<UInt8>, _ pieces: ArraySlice<Piece>, _ words: Set<String>?)
         -> Bool
     {
         guard let piece = pieces.first else { return name.isEmpty }
         let rest = pieces.dropFirst()
-        if let piece {
-            return name.starts(with: piece.utf8) && fits(name.dropFirst(piece.utf8.count), rest, words)
+        if case .literal(let text) = piece {
+            return name.starts(with: text.utf8) && fits(name.dropFirst(text.utf8.count), rest, words)
         }
         // A piece may be empty: an argument that is left out.
         for end in name.startIndex...name.endIndex {
-            if let words, end > name.startIndex,
+            if piece == .word, let words, end > name.startIndex,
                 !words.contains(String(decoding: name[name.startIndex..<end], as: UTF8.self))
             {
                 continue
@@ -36,25 +44,29 @@ struct PastePattern: Hashable, Sendable {
 }
 
 /// The patterns of all macros of a tree that paste.
-struct PastePatterns {
+struct PastePatterns: Sendable {
     private(set) var patterns: [PastePattern] = []
+    /// Macros that are read as `##` itself.
+    let operators: Set<String>
 
-    /// - Parameter macros: all function-like macros of the files that hold `##`.
+    /// - Parameter macros: those of `definitions`.
     init(_ macros: [HeaderItem.Macro]) {
-        let operators = Self.operators(macros)
+        operators = Self.operators(macros)
+        var found: Set<PastePattern> = []
         for macro in macros where !operators.contains(macro.name) {
-            for pieces in Self.chains(macro, operators) where pieces.count > 1 {
-                patterns.append(PastePattern(macro: macro.name, pieces: pieces))
+            for pieces in Self.chains(macro, operators)
+            where pieces.count > 1 && pieces.contains(where: { $0 != .anything }) {
+                found.insert(PastePattern(macro: macro.name, pieces: pieces))
             }
         }
-        patterns = Array(Set(patterns))
+        patterns = Array(found)
     }
 
     /// Those that can make a name.
     func making(_ name: String) -> [PastePattern] { patterns.filter { $0.canMake(name) } }
 
-    /// The function-like macros of a text whose definitions paste. Only their lines are read.
-    static func definitions(in text: [UInt8]) -> [HeaderItem.Macro] {
+    /// The macros of a text whose definitions hold `##` or one of some words. Only their lines are read.
+    static func definitions(in text: [UInt8], using operators: WordSet) -> [HeaderItem.Macro] {
         var found: [HeaderItem.Macro] = []
         text.withUnsafeBufferPointer { bytes in
             var start = 0
@@ -75,9 +87,11 @@ struct PastePatterns {
                     }
                     end += 1
                 }
-                let line = bytes[start..<end]
-                if isDirective && (isPasting || namesOperator(line)) {
-                    found += HeaderItem.items(of: Array(line)).compactMap(\.macro)
+                if isDirective {
+                    let line = Array(bytes[start..<end])
+                    if isPasting || !operators.words(in: line).isEmpty {
+                        found += HeaderItem.items(of: line).compactMap(\.macro)
+                    }
                 }
                 start = end + 1
             }
@@ -85,20 +99,9 @@ struct PastePatterns {
         return found
     }
 
-    /// Whether a line may hold the name of an operator, as they are called.
-    private static func namesOperator(_ line: Slice<UnsafeBufferPointer<UInt8>>) -> Bool {
-        ["PASTE", "CONCAT", "paste", "concat"].contains { word in
-            let word = Array(word.utf8)
-            guard line.count > word.count else { return false }
-            return (line.startIndex...(line.endIndex - word.count)).contains { position in
-                line[position] == word[0] && line[position..<(position + word.count)].elementsEqual(word)
-            }
-        }
-    }
-
     /// Macros whose whole body pastes two parameters (`__PASTE`, `CONCATENATE`), or hands them to one that does: they are
     /// read as the operator itself where they are used.
-    private static func operators(_ macros: [HeaderItem.Macro]) -> Set<String> {
+    static func operators(_ macros: [HeaderItem.Macro]) -> Set<String> {
         var found: Set<String> = []
         var isGrowing = true
         while isGrowing {
@@ -121,39 +124,24 @@ struct PastePatterns {
     }
 
     /// The runs of pieces that `##`, or an operator, joins.
-    private static func chains(_ macro: HeaderItem.Macro, _ operators: Set<String>) -> [[String?]] {
+    private static func chains(_ macro: HeaderItem.Macro, _ operators: Set<String>) -> [[PastePattern.Piece]]
+    {
         let body = macro.body
-        var found: [[String?]] = []
+        var found: [[PastePattern.Piece]] = []
         var index = 0
-        func piece(_ position: Int) -> String?? {
-            guard position < body.count, body[position].kind == .word || body[position].kind == .number else {
-                return nil
-            }
-            let text = body[position].text
-            return .some(macro.parameters.contains(text) ? nil : text)
-        }
         while index < body.count {
             if operators.contains(body[index].text) {
-                // Nested ones are flattened: what matters is the order of the pieces.
-                var (pieces, depth, at): ([String?], Int, Int) = ([], 0, index + 1)
-                while at < body.count {
-                    if body[at].is("(") { depth += 1 }
-                    if body[at].is(")") { depth -= 1 }
-                    if let found = piece(at), !operators.contains(body[at].text) { pieces.append(found) }
-                    at += 1
-                    if depth == 0 { break }
-                }
-                found.append(pieces)
-                index = at
+                found.append(joined(macro, operators, &index))
                 continue
             }
-            guard let first = piece(index) else {
+            guard let first = piece(macro, index) else {
                 index += 1
                 continue
             }
             var pieces = [first]
             var at = index + 1
-            while at + 1 < body.count, body[at].is("#"), body[at + 1].is("#"), let next = piece(at + 2) {
+            while at + 1 < body.count, body[at].is("#"), body[at + 1].is("#"), let next = piece(macro, at + 2)
+            {
                 pieces.append(next)
                 at += 3
             }
@@ -161,5 +149,55 @@ struct PastePatterns {
             index = at
         }
         return found
+    }
+
+    private static func piece(_ macro: HeaderItem.Macro, _ position: Int) -> PastePattern.Piece? {
+        guard position < macro.body.count else { return nil }
+        let token = macro.body[position]
+        guard token.kind == .word || token.kind == .number else { return nil }
+        return macro.parameters.contains(token.text) ? .word : .literal(token.text)
+    }
+
+    /// The pieces that an operator's call joins; nested ones are flattened. The arguments are expanded before: what may be
+    /// another macro becomes anything.
+    private static func joined(_ macro: HeaderItem.Macro, _ operators: Set<String>, _ index: inout Int)
+        -> [PastePattern.Piece]
+    {
+        let body = macro.body
+        var pieces: [PastePattern.Piece] = []
+        var depth = 0
+        index += 1
+        while index < body.count {
+            let token = body[index]
+            if token.is("(") { depth += 1 }
+            if token.is(")") { depth -= 1 }
+            if depth <= 0 { break }
+            if let piece = piece(macro, index), !operators.contains(token.text) {
+                let isCall = index + 1 < body.count && body[index + 1].is("(")
+                pieces.append(isCall || mayBeMacro(token.text) && piece != .word ? .anything : piece)
+                if isCall { skipCall(body, &index) }
+            }
+            index += 1
+        }
+        index += 1
+        return pieces
+    }
+
+    /// To the parenthesis that closes a call.
+    private static func skipCall(_ body: [SourceToken], _ index: inout Int) {
+        var depth = 0
+        index += 1
+        while index < body.count {
+            if body[index].is("(") { depth += 1 }
+            if body[index].is(")") { depth -= 1 }
+            if depth == 0 { return }
+            index += 1
+        }
+    }
+
+    /// A part of a name has small letters, or an underscore where it is joined.
+    private static func mayBeMacro(_ text: String) -> Bool {
+        !text.hasPrefix("_") && !text.hasSuffix("_") && !text.utf8.contains { (0x61...0x7a).contains($0) }
+            && text.utf8.contains { (0x41...0x5a).contains($0) }
     }
 }
