@@ -185,12 +185,15 @@ public struct Workspace: Sendable {
     /// Prepares `object/` once: config, its check, generated headers and the kernel's build tools, the release.
     public func prepare(_ configuration: Configuration, progress: (String) -> Void) async throws {
         let key = sha256(
-            "3\n\(configuration.config)\n\(configuration.release)\n\(configuration.toolchain.versionText)")
+            "4\n\(root)\n\(configuration.config)\n\(configuration.release)\n\(configuration.toolchain.versionText)"
+        )
         if let record = try? Files.readText(preparedRecord), record.trimmed == key { return }
         try Files.remove(preparedRecord)
         try Files.remove(listings)
         try Files.remove(commands)
         progress("preparing the kernel's build tree (once for this kernel)")
+        // Recorded commands hold paths and options: those of another place or config would compile other headers.
+        try Files.remove(object)
         try Files.createDirectory(object)
         try Files.createDirectory(root + "/cache")
         try Files.write(configuration.config, to: object + "/.config")

@@ -19,7 +19,8 @@ struct HeaderItem: Sendable {
 
     struct Macro: Sendable {
         var name: String
-        var parameters: Set<String>
+        /// Nil for a macro that is not called.
+        var parameters: Set<String>?
         var body: [SourceToken]
     }
 
@@ -142,7 +143,7 @@ private struct HeaderReader {
         // A parenthesis directly behind the name begins parameters.
         let isFunction = text.contains(name + "(") && tokens.dropFirst().first?.is("(") == true
         guard isFunction, let end = tokens.firstIndex(where: { $0.is(")") }) else {
-            found.macro = HeaderItem.Macro(name: name, parameters: [], body: Array(tokens.dropFirst()))
+            found.macro = HeaderItem.Macro(name: name, parameters: nil, body: Array(tokens.dropFirst()))
             return found
         }
         let parameters = Set(tokens[2..<max(2, end)].filter { $0.kind == .word }.map(\.text))

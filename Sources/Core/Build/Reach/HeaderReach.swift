@@ -207,7 +207,8 @@ private struct ReachSearch {
     /// What the items of a header that mention something lead to.
     mutating func follow(_ header: String) {
         for item in items[header] ?? [] {
-            if let macro = item.macro {
+            // One that is not called hands nothing on: what it makes is in it.
+            if let macro = item.macro, macro.parameters != nil {
                 if pasting[macro.name] != nil || item.words.contains(where: { pasting[$0] != nil }) {
                     pasting[macro.name, default: []].formUnion(item.words)
                 }

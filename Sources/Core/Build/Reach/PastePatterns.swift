@@ -54,12 +54,16 @@ struct PastePatterns: Sendable {
         operators = Self.operators(macros)
         var found: Set<PastePattern> = []
         for macro in macros where !operators.contains(macro.name) {
-            for pieces in Self.chains(macro, operators)
-            where pieces.count > 1 && pieces.contains(where: { $0 != .anything }) {
+            for pieces in Self.chains(macro, operators) where pieces.count > 1 && Self.tells(pieces) {
                 found.insert(PastePattern(macro: macro.name, pieces: pieces))
             }
         }
         patterns = Array(found)
+    }
+
+    /// Beside a piece that can be anything, one must be known: else every name could come of it.
+    private static func tells(_ pieces: [PastePattern.Piece]) -> Bool {
+        !pieces.contains(.anything) || pieces.contains { if case .literal = $0 { true } else { false } }
     }
 
     /// Those that can make a name.
@@ -108,12 +112,13 @@ struct PastePatterns: Sendable {
             isGrowing = false
             for macro in macros where !found.contains(macro.name) {
                 let words = macro.body.map(\.text)
+                let parameters = macro.parameters ?? []
                 let isPaste =
-                    words.count == 4 && macro.parameters.contains(words[0]) && words[1...2] == ["#", "#"]
-                    && macro.parameters.contains(words[3])
+                    words.count == 4 && parameters.contains(words[0]) && words[1...2] == ["#", "#"]
+                    && parameters.contains(words[3])
                 let isCall =
-                    words.count == 6 && found.contains(words[0]) && macro.parameters.contains(words[2])
-                    && macro.parameters.contains(words[4])
+                    words.count == 6 && found.contains(words[0]) && parameters.contains(words[2])
+                    && parameters.contains(words[4])
                 if isPaste || isCall {
                     found.insert(macro.name)
                     isGrowing = true
@@ -155,7 +160,7 @@ struct PastePatterns: Sendable {
         guard position < macro.body.count else { return nil }
         let token = macro.body[position]
         guard token.kind == .word || token.kind == .number else { return nil }
-        return macro.parameters.contains(token.text) ? .word : .literal(token.text)
+        return macro.parameters?.contains(token.text) == true ? .word : .literal(token.text)
     }
 
     /// The pieces that an operator's call joins; nested ones are flattened. The arguments are expanded before: what may be
