@@ -2,8 +2,8 @@
 /*
  * One attempt to apply or undo an update: a reference, locks, checks, the pause, and what comes after it.
  *
- * Lock order: ksplice_mutex, kprobe_mutex, cpus_read_lock(), jump_label_lock(), text_mutex; then the machine is
- * stopped. kprobe_mutex, because a kprobe copies the instruction under text_mutex, drops it, and arms itself later;
+ * Lock order: ksplice_mutex, module_mutex, kprobe_mutex, cpus_read_lock(), jump_label_lock(), text_mutex; then the
+ * machine is stopped. module_mutex, because of exports (exports.c). kprobe_mutex, because a kprobe copies the instruction under text_mutex, drops it, and arms itself later;
  * cpus_read_lock() before text_mutex and stop_machine_cpuslocked() inside, because stop_machine() under text_mutex
  * deadlocks with CPU hotplug. This is also the order in which kernel/kprobes.c and kernel/jump_label.c take them.
  *
@@ -28,8 +28,9 @@
 extern struct mutex kprobe_mutex;	/* static in kernel/kprobes.c; resolved by the loader */
 extern struct mutex text_mutex;
 
-static void lock_text(void)
+static void lock_all(void)
 {
+	ksplice_lock_exports();
 #ifdef CONFIG_KPROBES
 	mutex_lock(&kprobe_mutex);
 #endif
@@ -38,7 +39,7 @@ static void lock_text(void)
 	mutex_lock(&text_mutex);
 }
 
-static void unlock_text(void)
+static void unlock_all(void)
 {
 	mutex_unlock(&text_mutex);
 	jump_label_unlock();
@@ -46,6 +47,7 @@ static void unlock_text(void)
 #ifdef CONFIG_KPROBES
 	mutex_unlock(&kprobe_mutex);
 #endif
+	ksplice_unlock_exports();
 }
 
 /* What the last CPU to arrive does for all. */
@@ -175,9 +177,11 @@ static enum ksplice_cause attempt(struct ksplice_record *record, bool undo)
 	pause->ranges = record->ranges;
 	raw_spin_lock_init(&pause->lock);
 	if (undo ? ranges_of_new(pause) : ranges_of_old(pause)) {
-		lock_text();
+		lock_all();
 		cause = locked_attempt(pause);
-		unlock_text();
+		if (!cause)
+			ksplice_show_exports(record, !undo);
+		unlock_all();
 	}
 	kfree(pause);
 	return cause;
@@ -260,6 +264,7 @@ static int error_of(enum ksplice_cause cause)
 	case KSPLICE_NONE:
 		return 0;
 	case KSPLICE_BUSY:
+	case KSPLICE_USED:
 		return -EBUSY;
 	case KSPLICE_KPROBE:
 		return -EAGAIN;

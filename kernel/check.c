@@ -261,6 +261,8 @@ enum ksplice_cause ksplice_may_undo(struct ksplice_record *record)
 	unsigned long first, end;
 	unsigned int i;
 
+	if (ksplice_exports_used(record))
+		return KSPLICE_USED;
 	ksplice_module_text(update->owner, &first, &end);
 	if (has_kprobe(first, end))
 		return KSPLICE_KPROBE;

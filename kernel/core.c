@@ -32,6 +32,7 @@ const char * const ksplice_cause_words[KSPLICE_CAUSES] = {
 	[KSPLICE_ADDRESS] = "address",
 	[KSPLICE_MODULE] = "module",
 	[KSPLICE_DEPENDENT] = "dependent",
+	[KSPLICE_USED] = "used",
 	[KSPLICE_MEMORY] = "memory",
 	[KSPLICE_HOOK] = "hook",
 };
@@ -226,6 +227,7 @@ int ksplice_register(struct ksplice_update *update)
 	ret = -ENOMEM;
 	record = new_record(update, names);
 	if (record) {
+		ksplice_hide_new_exports(record);
 		ret = get_modules(record);
 		if (ret)
 			free_record(record);

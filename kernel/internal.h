@@ -2,7 +2,8 @@
 /*
  * What the files of ksplice.ko share. core.c keeps the books of what tables.c let in, sysfs.c shows them, apply.c
  * changes code with the help of check.c (is it still what was matched?), stack.c (is nobody in it?), text.c and data.c
- * (write it) and hooks.c (what does the author want besides?). shadow.c serves the code of updates.
+ * (write it) and hooks.c (what does the author want besides?). exports.c shows modules what applied updates export.
+ * shadow.c serves the code of updates.
  */
 #ifndef KSPLICE_INTERNAL_H
 #define KSPLICE_INTERNAL_H
@@ -35,6 +36,7 @@ enum ksplice_cause {
 	KSPLICE_ADDRESS,	/* not kernel text, or text we must not touch */
 	KSPLICE_MODULE,		/* the update's own module is leaving */
 	KSPLICE_DEPENDENT,	/* another update stands on this code */
+	KSPLICE_USED,		/* a module uses an export */
 	KSPLICE_MEMORY,
 	KSPLICE_HOOK,		/* a hook of the patch's author refused */
 	KSPLICE_CAUSES
@@ -95,6 +97,7 @@ struct ksplice_record {
 	unsigned long tasks, words;
 	u64 pause_ns;
 
+	unsigned int exports, gpl_exports;	/* of the update module, while they are hidden, too */
 	struct module **modules;	/* references */
 	unsigned int module_count, module_room;
 	struct ksplice_site *sites;	/* one per function */
@@ -136,6 +139,13 @@ int ksplice_count_modules(const struct ksplice_update *update);
 /* hooks.c */
 extern const char * const ksplice_hook_words[];
 bool ksplice_run_hooks(struct ksplice_record *record, unsigned int step, bool undo);
+
+/* exports.c */
+void ksplice_lock_exports(void);
+void ksplice_unlock_exports(void);
+void ksplice_show_exports(struct ksplice_record *record, bool show);
+void ksplice_hide_new_exports(struct ksplice_record *record);
+bool ksplice_exports_used(const struct ksplice_record *record);
 
 /* shadow.c; for updates: see ksplice.h */
 int ksplice_shadow_hold(struct ksplice_record *record);

@@ -72,15 +72,30 @@ extension VirtualMachineTests {
             guest.load("lib/math/cordic.ko")
             let answer = "cat /sys/module/probe_user/parameters/answer"
             guest.step("before", "insmod probe_user.ko")
-            guest.step("apply", "git-ksplice apply image.tar.gz && git-ksplice apply module.tar.gz")
+            let folder = "/sys/kernel/ksplice/\(image.id)*"
+            func until(_ command: String) -> String {
+                "n=0; until \(command) 2>/dev/null; do test $((n += 1)) -lt 40 || exit 1; sleep 1; done; "
+            }
+            guest.step("apply module", "git-ksplice apply module.tar.gz")
+            guest.step(
+                "while applying",
+                "git-ksplice apply image.tar.gz > said & \(until("cat \(folder)/state"))insmod probe_user.ko")
+            guest.step("apply", "\(until("grep Done! said"))cat \(folder)/enabled")
             guest.step("after", "insmod probe_user.ko && \(answer)")
             guest.step("holders", "lsmod")
             guest.step("later", "git-ksplice apply later.tar.gz && \(answer)")
             guest.step("later undone", "git-ksplice undo \(later.id) && \(answer)")
             guest.step("twice", "git-ksplice apply twice.tar.gz")
             guest.step("undo", "git-ksplice undo \(image.id)")
+            guest.step(
+                "kernel's undo", "cd \(folder) && echo 0 > enabled; cat cause enabled")
             guest.step("undo all", "git-ksplice undo --all")
             guest.step("still there", answer)
+            guest.step(
+                "inert",
+                "rmmod probe_user && (cd \(folder) && echo 0 > enabled) && lsmod | grep ksplice_ && insmod probe_user.ko"
+            )
+            guest.step("again", "(cd \(folder) && echo 1 > enabled) && insmod probe_user.ko && \(answer)")
             guest.step("unload", "rmmod probe_user && git-ksplice undo --all && lsmod")
             guest.step("gone", "insmod probe_user.ko")
             return try await guest.run()
@@ -101,13 +116,32 @@ extension VirtualMachineTests {
         func isUsable() async throws {
             let report = try await Self.boot.report()
             #expect(try report.output("before", status: 2).contains("nknown symbol"))
-            #expect(try report.output("apply").contains("Done!"))
+            #expect(try report.output("apply module").contains("Done!"))
+            #expect(try report.output("apply") == "Done!\n1")
             let answer = try report.output("after")
             #expect(answer == "21 5 0 4712 65541")
             let update = try await Laboratory.shared().update(.exports)
             let name = "ksplice_" + update.id.prefix(12)
             let row = try #require(try report.output("holders").lines.first { $0.hasPrefix(name) })
             #expect(row.contains("probe_user"), "\(row)")
+        }
+
+        @Test("no module links to an update that is loaded and not applied, or not any more")
+        func isHidden() async throws {
+            let report = try await Self.boot.report()
+            let early = try report.output("while applying", status: 2)
+            #expect(early.lines.contains("loaded") && early.contains("nknown symbol"), "\(early)")
+            let update = try await Laboratory.shared().update(.exports)
+            let inert = try report.output("inert", status: 2)
+            #expect(inert.contains("ksplice_\(update.id.prefix(12))"), "\(inert)")
+            #expect(inert.contains("nknown symbol"), "\(inert)")
+            #expect(try report.output("again") == "21 5 0 4712 65541")
+        }
+
+        @Test("the kernel itself refuses to undo an update while a module uses an export")
+        func isHeldByTheKernel() async throws {
+            let said = try await Self.boot.report().output("kernel's undo")
+            #expect(said.hasSuffix("used\n1"), "\(said)")
         }
 
         @Test("an exported function leads to the newest code")
@@ -160,7 +194,7 @@ extension VirtualMachineTests {
 }
 
 extension KernelChange {
-    /// Exports a function that stays as it is, one that changes, a new one and a new variable.
+    /// Exports a function that stays as it is, one that changes, a new one and a new variable, and lets apply take a while.
     static let exports = KernelChange(
         "sys: new exports",
         .init(
@@ -170,7 +204,9 @@ extension KernelChange {
                 + "EXPORT_SYMBOL_NS_GPL(__sys_setfsuid, PROBE);\n\nlong __sys_setfsuid(uid_t uid)\n{\n"),
         .init(
             path: "kernel/sys.c", old: "long __sys_setfsgid(gid_t gid)\n{\n",
-            new: "EXPORT_SYMBOL_GPL(__sys_setfsgid);\nlong __sys_setfsgid(gid_t gid)\n{\n"
+            new: "#include \"ksplice.h\"\n#include <linux/delay.h>\nstatic int probe_wait(void)\n{\n"
+                + "\tmsleep(6000);\n\treturn 0;\n}\nksplice_pre_apply(probe_wait);\n\n"
+                + "EXPORT_SYMBOL_GPL(__sys_setfsgid);\nlong __sys_setfsgid(gid_t gid)\n{\n"
                 + "\tif (gid == 0x6b7301)\n\t\treturn 4712;\n"))
     static let exportsTwice = KernelChange(
         "sys: an export alone", "kernel/sys.c", "long __sys_setfsuid(uid_t uid)\n{\n",

@@ -94,6 +94,9 @@ struct UpdateSysfs: Sendable {
             "a later update stands on this one",
             "undo the later update first; git ksplice status shows the order"
         ),
+        "used": (
+            "a module uses a symbol that it exports", "lsmod names it; unload it first"
+        ),
         "memory": ("the kernel is out of memory", "try again"),
     ]
 
