@@ -200,6 +200,27 @@ import Testing
         #expect(try findings(known).map(\.severity) == [.note])
     }
 
+    @Test("an export that comes from another file is compared with the kernel's own")
+    func movedExportsAreCompared() async throws {
+        var review = try review(crc: 5)
+        let after = ExportChecksums(values: ["f": 6, "g": 7])
+        review.add(.init(path: "u.c", before: ExportChecksums(), after: after)) { _ in nil }
+        #expect(review.findings.map(\.code) == ["export-crc-changed"])
+        let message = try #require(review.findings.first).message
+        #expect(message.contains("'f' changes from 0x00000005 to 0x00000006"))
+        let text = "int f(void) { return 1; }\nint g(void) { return 2; }\n"
+        for (licence, space, codes) in [
+            ("", "", []), ("_gpl", "", ["export-removed"]), ("", "SPACE", ["export-removed"]),
+        ] {
+            let exports = "EXPORT(f, \"\(licence)\", \"\(space)\")\nEXPORT(g, \"_gpl\", \"\")\n"
+            let moved = review.moved([try await fixture(text, text + exports).difference])
+            #expect(moved.map(\.code) == codes && moved.allSatisfy { $0.symbol == "f" })
+        }
+        var same = try self.review(crc: 6)
+        same.add(.init(path: "u.c", before: ExportChecksums(), after: after)) { _ in nil }
+        #expect(same.findings.isEmpty)
+    }
+
     @Test("what changes for one reason is told once")
     func checksumsAreGrouped() throws {
         let names = "abcdefgh".map { String($0) }

@@ -225,7 +225,7 @@ struct CreateJob {
         }
         let findings = Finding.merged(
             exports.settled(known + compared.flatMap(\.findings)) + HookReview.findings(compared) + remarks
-                + exports.findings)
+                + exports.findings + exports.moved(compared))
         return try await telling(findings) {
             try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
             return try await build(pairs, exports.settled(compared), exports, builder, parts, findings)

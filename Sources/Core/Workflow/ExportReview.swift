@@ -76,12 +76,21 @@ struct ExportReview {
 
     /// Compares one unit's checksums with the kernel's and with each other.
     mutating func add(_ unit: Unit, line: (String) -> Int?) {
-        let names = Set(unit.before.values.keys)
+        let names = Set(unit.before.values.keys).union(unit.after.values.keys)
         let known = Dictionary(grouping: kernel.exports.filter { names.contains($0.name) }, by: \.name)
         for (name, old) in unit.before.values.sorted(by: { $0.key < $1.key }) {
             let recorded = (known[name] ?? []).compactMap(\.crc)
             if let first = recorded.first, !recorded.contains(old) {
                 findings.append(mismatch(name, old, first, unit.path, line(name)))
+            }
+        }
+        // An export that comes from another file has its checksum from before only in the kernel.
+        var unit = unit
+        for name in unit.after.values.keys where unit.before.values[name] == nil {
+            let recorded = (known[name] ?? []).compactMap(\.crc)
+            if let first = recorded.first {
+                unit.before.values[name] =
+                    recorded.contains { $0 == unit.after.values[name] } ? unit.after.values[name] : first
             }
         }
         addChanges(unit, line: line)
@@ -154,6 +163,24 @@ struct ExportReview {
             var settled = difference
             settled.newExports.removeAll { index.owner($0.name) != nil }
             return settled
+        }
+    }
+
+    /// What is remarkable about exports that the kernel has already and that stand in another file now: they must be what
+    /// they were.
+    func moved(_ differences: [UnitDifference]) -> [Finding] {
+        differences.flatMap { difference in
+            difference.newExports.compactMap { export in
+                let known = kernel.exports.filter { $0.name == export.name }
+                let isSame = known.contains {
+                    $0.isGPL == export.isGPL && $0.namespace == export.namespace
+                }
+                guard !known.isEmpty, !isSame else { return nil }
+                return Finding(
+                    "export-removed", .error, file: difference.path, symbol: export.name,
+                    "'\(export.name)' is exported with another licence or namespace",
+                    advice: "modules that are loaded use it; keep the export")
+            }
         }
     }
 
