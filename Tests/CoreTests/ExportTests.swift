@@ -271,6 +271,22 @@ import Testing
         #expect(notes.last?.hasPrefix("'g' is newly exported") == true)
     }
 
+    @Test("new exports are refused where the kernel has them in another form")
+    func unknownForm() throws {
+        let script =
+            " __ksymtab 0 : { *(SORT(___ksymtab+*)) }\n __ksymtab_gpl 0 : { *(SORT(___ksymtab_gpl+*)) }\n"
+        let options = ["HAVE_ARCH_PREL32_RELOCATIONS": "y"]
+        try ExportTables.checkForm(script: script, options: options)
+        let one = String(script.prefix { $0 != "\n" })
+        for (script, options) in [(nil, options), (one, options), (script, [:])]
+            as [(String?, [String: String])]
+        {
+            #expect {
+                try ExportTables.checkForm(script: script, options: options)
+            } throws: { ($0 as? Failure)?.status == .cannotBePatched }
+        }
+    }
+
     @Test func linesOfExports() {
         let lines = ["int f(void);", "EXPORT_SYMBOL(f2);", "EXPORT_SYMBOL_NS_GPL(f, SPACE);"]
         #expect(ExportReview.line(ofExport: "f", in: lines) == 3)

@@ -119,11 +119,14 @@ public struct ModuleBuilder: Sendable {
         objtool.isEmpty ? [] : objtool.filter { $0 != "--module" } + ["--module"]
     }
 
+    /// The kernel's own linker script for modules. Before Linux 5.10 there is none under this name; a module without
+    /// exports does not need it.
+    var linkerScript: String { workspace.object + "/scripts/module.lds" }
+
     /// Links objects into a relocatable module. Returns its bytes.
     public func link(_ objects: [String], to path: String) async throws -> [UInt8] {
         var command = ["ld", "-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=none"]
-        let script = workspace.object + "/scripts/module.lds"
-        if Files.exists(script) { command += ["-T", script] }
+        if Files.exists(linkerScript) { command += ["-T", linkerScript] }
         try await Command(command + ["-o", path] + objects, directory: workspace.object).check(
             "cannot link the module")
         return try Files.read(path)

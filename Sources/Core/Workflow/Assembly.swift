@@ -80,6 +80,9 @@ struct Assembler {
         let exportTables = try ExportTables(
             shipped.map(\.newExports), exports.checksums, newGlobals, &assembly)
         if let exportTables {
+            try ExportTables.checkForm(
+                script: Files.exists(builder.linkerScript) ? Files.readText(builder.linkerScript) : nil,
+                options: exports.options)
             assembly.hasExports = true
             objects.append(workFolder + "/exports.o")
             try Files.write(ELFWriter.write(exportTables.object), to: objects[objects.count - 1])

@@ -19,12 +19,15 @@ struct ExportReview {
     var harmlessTypes: Set<String> = []
     /// What the kernel exports before the change.
     let index: ExportIndex
+    /// The kernel's configuration.
+    let options: [String: String]
     private let kernel: KernelDescriptor
 
     init(_ kernel: KernelDescriptor) throws {
         self.kernel = kernel
         index = ExportIndex(kernel)
-        if try ConfigFile(kernel.config).options["MODVERSIONS"] == "y" { checksums = [:] }
+        options = try ConfigFile(kernel.config).options
+        if options["MODVERSIONS"] == "y" { checksums = [:] }
     }
 
     /// Computes the checksums of the exports of units where the types that they are made of can have changed.

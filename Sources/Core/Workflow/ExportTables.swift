@@ -9,6 +9,23 @@ struct ExportTables {
 
     private static let stringsSection = 1
 
+    /// Fails where the kernel's modules do not have their exports in this form: entries of three fields of four bytes,
+    /// which the linker script puts together by the names of their sections, sorted and by licence. With
+    /// `CONFIG_HAVE_ARCH_PREL32_RELOCATIONS` the fields are offsets and not addresses; namespaces, the third field, are
+    /// older than the script (Linux 5.10). From 7.1 on there is one table for both licences.
+    /// - Parameter script: `scripts/module.lds`; nil where the tree has none.
+    static func checkForm(script: String?, options: [String: String]) throws {
+        let isKnown = ["", "_gpl"].allSatisfy { licence in
+            script?.contains("*(SORT(___ksymtab\(licence)+*))") == true
+        }
+        guard isKnown, options["HAVE_ARCH_PREL32_RELOCATIONS"] == "y" else {
+            throw Failure(
+                "the change adds exports, and this kernel has its export tables in another form",
+                status: .cannotBePatched,
+                hint: "only the form of Linux 5.10 to 7.0 on x86-64 is known; leave EXPORT_SYMBOL out")
+        }
+    }
+
     /// Nil where no unit adds an export. Records what the entries refer to in `assembly`.
     /// - Parameters:
     ///   - exports: those of each of the assembly's units.
