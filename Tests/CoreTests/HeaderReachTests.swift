@@ -254,10 +254,12 @@ import Testing
         #expect(try await narrowed(files, pre, post) == ["fs/a.c"])
         // To declare a member of the name is not to use it; to use it in a size is.
         let other = [
-            "include/linux/i.h": Self.include + "struct t { int b; };\nstruct u { char c[OF(s, b)]; };\n",
+            "include/linux/i.h": Self.include + "struct t { int b; };\nstruct u { char c[OF(s, b)]; };\n"
+                + "struct v { int b; char d[OF(s, b)]; };\n",
+            "fs/v.c": "#include <linux/i.h>\nint v(struct v *p);",
             "fs/t.c": "#include <linux/i.h>\nint t(struct t *p);",
             "fs/u.c": "#include <linux/i.h>\nint u(struct u *p);",
         ]
-        #expect(try await narrowed(other, pre, post, kept: ["struct s": ["b"]]) == ["fs/u.c"])
+        #expect(try await narrowed(other, pre, post, kept: ["struct s": ["b"]]) == ["fs/u.c", "fs/v.c"])
     }
 }
