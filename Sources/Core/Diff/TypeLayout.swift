@@ -18,6 +18,9 @@ struct TypeLayout: Equatable, Sendable {
         var contained: String?
         /// Parameters and result, where it points to a function.
         var signature = ""
+
+        /// The names of members of which a member's name is made: `list[].y` is that of `y` in `list`.
+        static func parts(of name: String) -> [Substring] { name.split { ".[]".contains($0) } }
     }
 
     /// In bytes.

@@ -34,10 +34,7 @@ struct TypeChange {
 
     /// The names under which its changed members stand in the source.
     var memberNames: Set<Substring> {
-        Set(
-            differences.flatMap(\.members).flatMap {
-                $0.split { $0 == "." || $0 == "[" || $0 == "]" }.suffix(1)
-            })
+        Set(differences.flatMap(\.members).flatMap { TypeLayout.Member.parts(of: $0).suffix(1) })
     }
 }
 

@@ -83,20 +83,21 @@ struct HeaderUsers {
 
     /// The names of members that change; nil where another one, the size or the alignment is not what it was, or where
     /// something stands in a place that was empty: whoever writes or copies whole objects would go on leaving it out.
-    private static func names(_ old: PlacedLayout, _ new: PlacedLayout, _ changing: Set<String>) -> Set<
-        String
-    >? {
-        func last(_ member: TypeLayout.Member) -> String {
-            member.name.split { ".[]".contains($0) }.last.map(String.init) ?? ""
+    private static func names(
+        _ old: PlacedLayout, _ new: PlacedLayout, _ changing: Set<String>
+    ) -> Set<String>? {
+        func parts(_ member: TypeLayout.Member) -> [String] {
+            TypeLayout.Member.parts(of: member.name).map(String.init)
         }
-        let added = new.layout.members.filter { !old.layout.members.contains($0) }
+        let (before, after) = (old.layout.members, new.layout.members)
+        let added = after.filter { !before.contains($0) }
         guard old.layout.size == new.layout.size, old.alignment == new.alignment, !new.layout.isEnum,
-            old.layout.members.allSatisfy({ new.layout.members.contains($0) || changing.contains(last($0)) }),
+            before.allSatisfy({ after.contains($0) || changing.contains(parts($0).last ?? "") }),
             added.allSatisfy({ member in
-                old.layout.members.contains { $0.position == member.position && $0.size == member.size }
+                before.contains { $0.position == member.position && $0.size == member.size }
             })
         else { return nil }
-        return changing.union(added.flatMap { $0.name.split { ".[]".contains($0) }.map(String.init) })
+        return changing.union(added.flatMap(parts))
     }
 
     private func isOfKernel(_ path: String) -> Bool {

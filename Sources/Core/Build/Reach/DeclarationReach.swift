@@ -70,29 +70,10 @@ struct DeclarationReach {
         _ pre: DeclarationReach, _ post: DeclarationReach, _ key: KeyPath<Declaration, UInt64>,
         isReached: (_ text: DeclarationReach, _ changed: Set<Int>) -> Bool
     ) -> Bool {
-        let (before, after) = (
-            pre.declarations.map { $0[keyPath: key] }, post.declarations.map { $0[keyPath: key] }
-        )
-        var counts: [UInt64: Int] = [:]
-        for hash in before { counts[hash, default: 0] += 1 }
-        for hash in after { counts[hash, default: 0] -= 1 }
-        let removed = excess(before, counts)
-        let added = excess(after, counts.mapValues { -$0 })
-        // What is left must stand in the same order.
-        let left = before.indices.filter { !removed.contains($0) }.map { before[$0] }
-        let right = after.indices.filter { !added.contains($0) }.map { after[$0] }
-        return left == right && !isReached(pre, removed) && !isReached(post, added)
-    }
-
-    /// The declarations of which one text has more than the other one.
-    private static func excess(_ hashes: [UInt64], _ counts: [UInt64: Int]) -> Set<Int> {
-        var counts = counts
-        var found: Set<Int> = []
-        for (index, hash) in hashes.enumerated() where counts[hash, default: 0] > 0 {
-            counts[hash]! -= 1
-            found.insert(index)
-        }
-        return found
+        let difference = SequenceDifference(
+            pre.declarations.map { $0[keyPath: key] }, post.declarations.map { $0[keyPath: key] })
+        return difference.keepsOrder && !isReached(pre, difference.removed)
+            && !isReached(post, difference.added)
     }
 
     /// Whether some declarations are, or lead to, one of others.

@@ -24,18 +24,14 @@ struct HeaderChange: Sendable {
     init(pre: [UInt8], post: [UInt8]) {
         let before = HeaderItem.items(of: pre).filter { !$0.isCondition }
         let after = HeaderItem.items(of: post).filter { !$0.isCondition }
-        var counts: [String: Int] = [:]
-        for item in before { counts[item.key, default: 0] += 1 }
-        for item in after { counts[item.key, default: 0] -= 1 }
-        let (removed, keptBefore) = Self.split(before, counts)
-        let (added, keptAfter) = Self.split(after, counts.mapValues { -$0 })
+        let difference = SequenceDifference(before.map(\.key), after.map(\.key))
         // What is in both must stand in the same order: a macro can be defined anew in between.
-        guard keptBefore == keptAfter else {
+        guard difference.keepsOrder else {
             isOpaque = true
             return
         }
-        var rest = added
-        for item in removed {
+        var rest = difference.added.sorted().map { after[$0] }
+        for item in difference.removed.sorted().map({ before[$0] }) {
             if let index = rest.firstIndex(where: { Self.isVersion($0, of: item) }),
                 let members = Self.changedMembers(item, rest[index])
             {
@@ -53,21 +49,6 @@ struct HeaderChange: Sendable {
 
     private mutating func add(_ item: HeaderItem) {
         if let own = item.names { names.formUnion(own) } else { isOpaque = true }
-    }
-
-    /// Items of which this side has more than the other one, and the keys of the rest.
-    private static func split(_ items: [HeaderItem], _ counts: [String: Int]) -> ([HeaderItem], [String]) {
-        var counts = counts
-        var (more, kept): ([HeaderItem], [String]) = ([], [])
-        for item in items {
-            if counts[item.key, default: 0] > 0 {
-                counts[item.key]! -= 1
-                more.append(item)
-            } else {
-                kept.append(item.key)
-            }
-        }
-        return (more, kept)
     }
 
     private static func isVersion(_ item: HeaderItem, of other: HeaderItem) -> Bool {

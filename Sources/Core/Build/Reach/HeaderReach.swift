@@ -57,10 +57,11 @@ struct HeaderReach {
         let included = graph.included(by: users + Self.everywhere, among: try await filesOfTree())
         let files = users + included.union(Self.everywhere).subtracting(users).sorted()
         search.patterns = try await pastePatterns(files)
+        let generated = try await generatedHeaders()
         repeat {
             search.begin()
             guard search.names.count < Self.mostNames, search.pasting.count < Self.mostMacros,
-                try await advance(&search, files)
+                try await advance(&search, files, generated)
             else { return users }
         } while search.hasGrown
         // What these make of names goes on in generated headers under others.
@@ -71,12 +72,14 @@ struct HeaderReach {
     }
 
     /// One round; false where what is looked for stands in a generated header.
-    private func advance(_ search: inout ReachSearch, _ files: [String]) async throws -> Bool {
+    private func advance(_ search: inout ReachSearch, _ files: [String], _ generated: [String]) async throws
+        -> Bool
+    {
         let (folder, interest, names) = (source, search.interest, search.names)
         let words = try await inParallel(files) { file in
             interest.words(in: try Files.read("\(folder)/\(file)"))
         }
-        for file in try await generatedHeaders() {
+        for file in generated {
             if !names.isDisjoint(with: interest.words(in: try Files.read(file))) { return false }
         }
         var mentioning: [String] = []
@@ -155,7 +158,6 @@ private struct ReachSearch {
 
     /// Begins a round.
     mutating func begin() {
-        before = (names.count, pasting.count, opaque.count)
         for name in names where making[name] == nil {
             let patterns = patterns.making(name)
             making[name] = patterns
@@ -168,7 +170,7 @@ private struct ReachSearch {
         }
         for macro in pasting.keys { interest.insert(macro.utf8) }
         for name in patterns.operators { interest.insert(name.utf8) }
-        before.1 = pasting.count
+        before = (names.count, pasting.count, opaque.count)
     }
 
     var hasGrown: Bool { before != (names.count, pasting.count, opaque.count) }

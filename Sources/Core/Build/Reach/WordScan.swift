@@ -20,13 +20,13 @@ struct WordSet: Sendable {
         text.withUnsafeBufferPointer { bytes in
             var position = 0
             while position < bytes.count {
-                guard Self.isWord(bytes[position]) else {
+                guard SourceLexer.isWordByte(bytes[position]) else {
                     position += 1
                     continue
                 }
                 let start = position
                 var hash = Self.seed
-                while position < bytes.count, Self.isWord(bytes[position]) {
+                while position < bytes.count, SourceLexer.isWordByte(bytes[position]) {
                     hash = Self.mix(hash, bytes[position])
                     position += 1
                 }
@@ -36,10 +36,5 @@ struct WordSet: Sendable {
             }
         }
         return Set(found.values)
-    }
-
-    private static func isWord(_ c: UInt8) -> Bool {
-        c == UInt8(ascii: "_") || c >= 0x80 || c | 0x20 >= UInt8(ascii: "a") && c | 0x20 <= UInt8(ascii: "z")
-            || c >= UInt8(ascii: "0") && c <= UInt8(ascii: "9")
     }
 }
