@@ -66,7 +66,7 @@ public struct Compiler: Sendable {
     {
         let paths = places.map(\.path)
         if complete {
-            try await build(paths.filter { !isBuilt($0) })
+            try await build(paths.filter { !hasBuilt($0) })
         } else {
             try await learnCommands(paths.filter { commandFile($0) == nil })
         }
@@ -92,14 +92,13 @@ public struct Compiler: Sendable {
     }
 
     /// Whether kbuild has built a unit in this workspace.
-    private func isBuilt(_ path: String) -> Bool { Files.exists(builtCommandFile(path)) }
+    private func hasBuilt(_ path: String) -> Bool { Files.exists(builtCommandFile(path)) }
 
     /// Asks kbuild how it would compile units, without compiling them. One job at a time: their lines are longer
     /// than a pipe takes at once, and would mix.
     private func learnCommands(_ paths: [String]) async throws {
         guard !paths.isEmpty else { return }
-        let targets = paths.map { String($0.dropLast(2)) + ".o" }
-        let result = try await workspace.make(["-n", "-j1"] + targets, configuration).run()
+        let result = try await make(["-n", "-j1"], paths)
         guard result.succeeded else {
             throw Failure(
                 "kbuild does not say how to compile \(paths.joined(separator: ", "))\n"
@@ -114,14 +113,19 @@ public struct Compiler: Sendable {
     /// Lets kbuild build units that were never built here, with what it generates for them.
     private func build(_ paths: [String]) async throws {
         guard !paths.isEmpty else { return }
-        let targets = paths.map { String($0.dropLast(2)) + ".o" }
-        let result = try await workspace.make(["-j\(Workspace.processors)"] + targets, configuration).run()
+        let result = try await make(["-j\(Workspace.processors)"], paths)
         guard result.succeeded else {
             throw Failure(
                 "the kernel's own source does not compile here: \(paths.joined(separator: ", "))\n"
                     + result.errorText.trimmed,
                 hint: "is the source commit of the kernel the one that it was built from?")
         }
+    }
+
+    /// Runs make for the objects of sources.
+    private func make(_ options: [String], _ paths: [String]) async throws -> CommandResult {
+        let targets = paths.map { String($0.dropLast(2)) + ".o" }
+        return try await workspace.make(options + targets, configuration).run()
     }
 
     /// Runs the preprocessor on units as `source/` holds them now; `isOriginal` says whether that is the kernel's own
@@ -136,7 +140,7 @@ public struct Compiler: Sendable {
         // A unit may include what kbuild generates for it alone.
         let failed = numbered.filter { position, unit in
             guard case .failure = results[position] else { return false }
-            return isOriginal && !isBuilt(unit.path)
+            return isOriginal && !hasBuilt(unit.path)
         }
         if !failed.isEmpty {
             try await build(failed.map(\.element.path))
@@ -160,9 +164,7 @@ public struct Compiler: Sendable {
         -> PreprocessedUnit
     {
         let file = "\(workspace.work)/\(position).\(label).i"
-        let command = unit.command.preprocess(
-            "\(workspace.source)/\(unit.path)", to: file, headers: headers)
-        try await run(command, path: unit.path)
+        try await preprocess(unit, to: file)
         let marked = try Files.read(file)
         let text = withTrueLines(marked)
         if text != marked { try Files.write(text, to: file) }
@@ -172,6 +174,15 @@ public struct Compiler: Sendable {
             key: sha256(
                 Array(arguments.utf8) + [0] + Array(configuration.toolchain.versionText.utf8) + [0] + text
             ))
+    }
+
+    /// Writes what the preprocessor makes of a unit, as `source/` holds it now, to a file.
+    /// - Parameter options: added to those of the unit.
+    func preprocess(_ unit: TranslationUnit, to file: String, options: [String] = []) async throws {
+        var command = unit.command.preprocess(
+            "\(workspace.source)/\(unit.path)", to: file, headers: headers)
+        command.insert(contentsOf: options, at: 1)
+        try await run(command, path: unit.path)
     }
 
     /// Compiles, or takes from the cache. Returns the objects' paths in the order of the units.

@@ -13,15 +13,6 @@ extension Compiler {
             return object
         }
     }
-
-    /// Whether the config builds a source file of the kernel's tree.
-    func isBuilt(_ path: String) async throws -> Bool {
-        let locator = UnitLocator(
-            source: workspace.source, object: workspace.object,
-            architecture: Workspace.sourceArchitecture(configuration.arch),
-            listings: workspace.listings)
-        return try await locator.place(of: path) != .nothing
-    }
 }
 
 extension Workspace {

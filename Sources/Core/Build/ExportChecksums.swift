@@ -50,9 +50,7 @@ extension Compiler {
                 status: .cannotBePatched, hint: "leave the declarations of what the file exports as they are")
         }
         let text = dump + ".i"
-        var command = unit.command.preprocess("\(workspace.source)/\(unit.path)", to: text, headers: headers)
-        command.insert("-D__GENKSYMS__", at: 1)
-        try await run(command, path: unit.path)
+        try await preprocess(unit, to: text, options: ["-D__GENKSYMS__"])
         let result = try await Command(
             [program, "-T", dump, "-r", reference ?? "/dev/null"], directory: workspace.object,
             environment: makeEnvironment, input: try Files.read(text)

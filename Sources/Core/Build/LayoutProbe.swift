@@ -11,15 +11,13 @@ struct PlacedLayout {
 extension Compiler {
     /// The layouts of structs and unions, by their keys (`struct NAME`), as a unit of `source/` sees them now; those that
     /// it does not know are left out. `isOriginal` is as in `preprocess`.
-    func layouts(of keys: [String], unit: TranslationUnit, isOriginal: Bool) async throws -> [String:
-        PlacedLayout]
-    {
+    func layouts(
+        of keys: [String], unit: TranslationUnit, isOriginal: Bool
+    ) async throws -> [String: PlacedLayout] {
         let text = "\(workspace.work)/probe.\(isOriginal ? "pre" : "post").i"
         let object = text.dropLast(2) + ".o"
         try Files.createDirectory(workspace.work)
-        try await run(
-            unit.command.preprocess("\(workspace.source)/\(unit.path)", to: text, headers: headers),
-            path: unit.path)
+        try await preprocess(unit, to: text)
         // The compiler describes types that something has.
         let variables = keys.enumerated().map {
             "\nstruct __ksplice_probe_\($0) { char first; \($1) second; } __ksplice_variable_\($0);"

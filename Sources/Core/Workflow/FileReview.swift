@@ -91,11 +91,9 @@ struct FileReview {
     // MARK: - Deleted files
 
     private func deleted(_ paths: [String]) async throws -> [Finding] {
-        var findings: [Finding] = []
-        for path in paths where try await compiler.isBuilt(path) {
-            findings.append(remark("file-deleted", path, "'\(path)' is deleted"))
+        try await compiler.places(of: paths).built.map { path, _ in
+            remark("file-deleted", path, "'\(path)' is deleted")
         }
-        return findings
     }
 
     private func remark(_ code: String, _ path: String, _ message: String) -> Finding {
