@@ -3,7 +3,8 @@
  * One attempt to apply or undo an update: a reference, locks, checks, the pause, and what comes after it.
  *
  * Lock order: ksplice_mutex, module_mutex, kprobe_mutex, cpus_read_lock(), jump_label_lock(), text_mutex; then the
- * machine is stopped. module_mutex, because of exports (exports.c). kprobe_mutex, because a kprobe copies the instruction under text_mutex, drops it, and arms itself later;
+ * machine is stopped. module_mutex, because of exports (exports.c). kprobe_mutex, because a kprobe copies the
+ * instruction under text_mutex, drops it, and arms itself later;
  * cpus_read_lock() before text_mutex and stop_machine_cpuslocked() inside, because stop_machine() under text_mutex
  * deadlocks with CPU hotplug. This is also the order in which kernel/kprobes.c and kernel/jump_label.c take them.
  *

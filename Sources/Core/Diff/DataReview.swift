@@ -17,7 +17,8 @@ struct DataReview {
         self.module = module
     }
 
-    mutating func review() throws {
+    /// - Parameter exports: before and after the change.
+    mutating func review(_ exports: (pre: [UnitExport], post: [UnitExport])) {
         for index in post.spans.indices where !post.spans[index].names.isEmpty {
             guard let counterpart = comparison.correlation.preOfPost[index] else {
                 reviewNew(index)
@@ -27,7 +28,7 @@ struct DataReview {
         }
         reviewRemoved()
         reviewTables()
-        try reviewExports()
+        reviewExports(exports.pre, exports.post)
     }
 
     private mutating func add(
@@ -144,8 +145,7 @@ struct DataReview {
         return references + (references.isEmpty && section.size > 0 ? [hex(section.contents)] : [])
     }
 
-    private mutating func reviewExports() throws {
-        let (before, after) = (try pre.exports(), try post.exports())
+    private mutating func reviewExports(_ before: [UnitExport], _ after: [UnitExport]) {
         for old in before {
             let new = after.first { $0.name == old.name }
             if let new, new.isGPL == old.isGPL, new.namespace == old.namespace { continue }

@@ -87,10 +87,12 @@ extension ObjectSpans {
         Failure("'\(path)': the export of '\(name)' has an unknown form", status: .cannotBePatched)
     }
 
-    /// The exports that a pre object does not have under that name.
-    func newExports(since pre: ObjectSpans, _ correlation: Correlation) throws -> [NewExport] {
-        let known = Set(try pre.exports().map(\.name))
-        return try exports().filter { !known.contains($0.name) }.map { export in
+    /// Of this object's exports, those that a pre object does not have under that name.
+    func newExports(
+        _ exports: (pre: [UnitExport], post: [UnitExport]), since pre: ObjectSpans, _ correlation: Correlation
+    ) -> [NewExport] {
+        let known = Set(exports.pre.map(\.name))
+        return exports.post.filter { !known.contains($0.name) }.map { export in
             let subject: NewExport.Subject
             if let span = export.span {
                 let old = correlation.preOfPost[span].map { pre.spans[$0] }

@@ -94,7 +94,8 @@ public struct UnitDifference: Sendable {
         let constants = ConstantReview(&comparison, path: path, module: module, requested: replacing)
         let changes = comparison.changedFunctions()
         var reviewer = DataReview(comparison: comparison, path: path, module: module)
-        try reviewer.review()
+        let exports = (pre: try pre.exports(), post: try post.exports())
+        reviewer.review(exports)
         var findings = reviewer.findings + constants.findings
         let preDebug = try DebugInformation(preFile, path: path).placed(as: preObject)
         let postDebug = try DebugInformation(postFile, path: path)
@@ -113,7 +114,7 @@ public struct UnitDifference: Sendable {
         }
         var shipment: Shipment?
         let hooks = try HookKind.all(in: post)
-        let newExports = try post.newExports(since: pre, comparison.correlation)
+        let newExports = post.newExports(exports, since: pre, comparison.correlation)
         if !changes.isEmpty || !constants.inPlace.isEmpty || !post.hookSpans.isEmpty || !newExports.isEmpty {
             shipment = try Shipper.ship(
                 post: post, correlation: comparison.correlation, changes: changes,
@@ -129,7 +130,7 @@ public struct UnitDifference: Sendable {
             records: shipped.map(\.record) + explainer.removed(), shipment: shipment,
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
             constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post),
-            newExports: newExports, exports: Set(try (pre.exports() + post.exports()).map(\.name)),
+            newExports: newExports, exports: Set((exports.pre + exports.post).map(\.name)),
             harmlessTypes: Set(types.filter { $0.weight == .harmless }.map(\.key)))
     }
 

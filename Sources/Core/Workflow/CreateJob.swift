@@ -220,7 +220,6 @@ struct CreateJob {
         let remarks = try review(compared, changed)
         var exports = try ExportReview(kernel)
         try await clock.measure("exports") {
-            exports.harmlessTypes = compared.reduce(into: []) { $0.formUnion($1.harmlessTypes) }
             try await exports.run(compared, pairs.map(\.texts), compiler, source)
         }
         let findings = Finding.merged(

@@ -16,7 +16,7 @@ struct ExportReview {
     }
 
     /// Types that changed and whose objects serve old and new code, as `struct NAME`.
-    var harmlessTypes: Set<String> = []
+    private var harmlessTypes: Set<String> = []
     /// What the kernel exports before the change.
     let index: ExportIndex
     /// The kernel's configuration.
@@ -38,6 +38,7 @@ struct ExportReview {
         _ source: SourceChange
     ) async throws {
         guard checksums != nil else { return }
+        harmlessTypes = differences.reduce(into: []) { $0.formUnion($1.harmlessTypes) }
         // What only genksyms sees is not in the texts.
         let isHidden = source.files.values.contains {
             ($0.pre + $0.post).contains { $0.contains("__GENKSYMS__") }
@@ -80,21 +81,18 @@ struct ExportReview {
     /// Compares one unit's checksums with the kernel's and with each other.
     mutating func add(_ unit: Unit, line: (String) -> Int?) {
         let names = Set(unit.before.values.keys).union(unit.after.values.keys)
-        let known = Dictionary(grouping: kernel.exports.filter { names.contains($0.name) }, by: \.name)
+        let recorded = Dictionary(grouping: kernel.exports.filter { names.contains($0.name) }, by: \.name)
+            .mapValues { $0.compactMap(\.crc) }
         for (name, old) in unit.before.values.sorted(by: { $0.key < $1.key }) {
-            let recorded = (known[name] ?? []).compactMap(\.crc)
-            if let first = recorded.first, !recorded.contains(old) {
+            if let known = recorded[name], let first = known.first, !known.contains(old) {
                 findings.append(mismatch(name, old, first, unit.path, line(name)))
             }
         }
         // An export that comes from another file has its checksum from before only in the kernel.
         var unit = unit
-        for name in unit.after.values.keys where unit.before.values[name] == nil {
-            let recorded = (known[name] ?? []).compactMap(\.crc)
-            if let first = recorded.first {
-                unit.before.values[name] =
-                    recorded.contains { $0 == unit.after.values[name] } ? unit.after.values[name] : first
-            }
+        for (name, new) in unit.after.values where unit.before.values[name] == nil {
+            guard let known = recorded[name], let first = known.first else { continue }
+            unit.before.values[name] = known.contains(new) ? new : first
         }
         addChanges(unit, line: line)
         for (name, new) in unit.after.values { checksums?[name] = new }
