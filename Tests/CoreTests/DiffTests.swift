@@ -65,6 +65,14 @@ import Testing
         #expect(shipment.object.symbols.contains { $0.name == "count" && $0.isDefinedInSection })
     }
 
+    @Test func aNewFunctionThatNothingCallsChangesNothing() async throws {
+        let before = "void b(void); void a(void) { b(); }"
+        let unused = try await DiffFixture(before, before + " int renamed(void) { return 1; }").difference
+        #expect(!unused.isEmpty && !unused.changesKernel)
+        let used = try await DiffFixture(before, "int c(void) { return 1; } void a(void) { c(); }").difference
+        #expect(used.changesKernel)
+    }
+
     @Test func existingDataIsReferredTo() async throws {
         let text = "extern void g(int); static int count; void f(int x) { count += x; g(count); g(%d); }"
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))

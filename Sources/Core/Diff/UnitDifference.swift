@@ -52,11 +52,13 @@ public struct UnitDifference: Sendable {
     }
 
     /// Whether an update has nothing to take from the unit.
-    public var isEmpty: Bool { !changesKernel && !declaresIDs }
+    public var isEmpty: Bool { functions.isEmpty && !changesKernel && !declaresIDs }
 
-    /// Whether anything happens when the update is applied; ids alone do nothing.
+    /// Whether anything happens when the update is applied; ids alone do nothing, nor do new functions that no changed one
+    /// calls.
     var changesKernel: Bool {
-        !functions.isEmpty || !constants.isEmpty || !hooks.isEmpty || !newExports.isEmpty
+        functions.contains { $0.preName != nil } || !constants.isEmpty || !hooks.isEmpty
+            || !newExports.isEmpty
     }
 
     /// As `compare`; what stands in the way of a comparison is a finding, so that others are told beside it.

@@ -239,7 +239,11 @@ struct CreateJob {
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard kept.contains(where: { compared[$0].changesKernel }) else {
             try refuse(findings.filter { $0.code == "exit-changed" }.map { $0.with(.error) })
-            throw Failure("the change does not change any function's code", status: .noChange)
+            throw Failure(
+                "the change does not change any function's code", status: .noChange,
+                hints: compared.flatMap(\.functions).prefix(1).map {
+                    "no changed code calls the new function '\($0.name)'; make one update of this change and its callers'"
+                })
         }
         let differences = kept.map { compared[$0] }
         creator.progress("building the update module")
