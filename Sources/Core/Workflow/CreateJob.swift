@@ -75,6 +75,7 @@ struct CreateJob {
         let source = try sourceChange(changed)
         let compiler = Compiler(
             workspace: workspace, configuration: configuration, headers: options.kernelSources)
+        if !open.headers.isEmpty { try await tryOwnSources(open, compiler, source) }
         let affected = try await clock.measure("users") {
             try await HeaderUsers(
                 repository: repository, preTree: preTree, postTree: postTree, compiler: compiler,
@@ -119,6 +120,18 @@ struct CreateJob {
         let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
         let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
         return try await finish(pairs, source, compiler, builder, parts, known, changed)
+    }
+
+    /// Whether the change's own sources compile is known in seconds, whom its headers reach in minutes.
+    private func tryOwnSources(_ open: AffectedFiles, _ compiler: Compiler, _ source: SourceChange)
+        async throws
+    {
+        let units = try await compiler.units(compiler.places(of: open.sources).built)
+        _ = try await compiler.preprocess(units, isOriginal: true)
+        let post = try await workspace.withFiles(source.markedFiles) {
+            try await compiler.preprocess(units, isOriginal: false)
+        }
+        _ = try await compiler.compile(post)
     }
 
     private static let configDrift: @Sendable (String, String) -> [String] = { before, after in

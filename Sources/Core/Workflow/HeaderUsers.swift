@@ -15,6 +15,8 @@ struct HeaderUsers {
 
     /// Up to as many users are compiled without a closer look: to look takes as long as some of them do.
     private static let few = 40
+    /// So many are asked where the members of a type are.
+    private static let probes = 8
 
     /// The same files with all sources that include a changed file and can be reached by its change.
     func complete(_ affected: AffectedFiles) async throws -> AffectedFiles {
@@ -58,27 +60,29 @@ struct HeaderUsers {
     private func keptLayouts(_ types: [String: HeaderChange.Aggregate], _ sources: [String]) async throws
         -> [String: Set<String>]
     {
-        let keys = types.keys.sorted()
-        for source in sources {
-            guard let place = try await compiler.places(of: [source]).built.first,
-                let unit = try await compiler.units([place], complete: true).first
-            else { continue }
+        var unknown = Set(types.keys)
+        var kept: [String: Set<String>] = [:]
+        for source in sources.prefix(Self.probes) where !unknown.isEmpty {
+            guard let place = try await compiler.places(of: [source]).built.first else { continue }
             do {
+                let keys = unknown.sorted()
+                let unit = try await compiler.units([place], complete: true)[0]
                 let pre = try await compiler.layouts(of: keys, unit: unit, isOriginal: true)
                 let post = try await workspace.withFiles(postFiles) {
                     try await compiler.layouts(of: keys, unit: unit, isOriginal: false)
                 }
-                return keys.reduce(into: [:]) { kept, key in
-                    guard let old = pre[key], let new = post[key], let type = types[key] else { return }
+                for key in keys {
+                    guard let old = pre[key], let new = post[key], let type = types[key] else { continue }
+                    unknown.remove(key)
                     kept[key] = Self.names(old, new, type.members)
                 }
             } catch is Failure {
                 // One that does not compile, or not with these types, says nothing about them. If it is of the change,
                 // it is told when it is compiled.
-                return [:]
+                continue
             }
         }
-        return [:]
+        return kept
     }
 
     /// The names of members that change; nil where another one, the size or the alignment is not what it was, or where
