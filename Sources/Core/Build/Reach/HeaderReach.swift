@@ -35,34 +35,33 @@ struct HeaderReach {
     func narrowed(_ users: [String], _ changes: [String: HeaderChange], keptLayouts: KeptLayouts) async throws
         -> [String]
     {
-        var search = ReachSearch()
+        var opaque: Set<String> = []
+        var (names, members): (Set<String>, Set<String>) = ([], [])
         for (path, change) in changes {
-            search.names.formUnion(change.names)
-            if change.isOpaque { search.opaque.insert(path) }
+            names.formUnion(change.names)
+            if change.isOpaque { opaque.insert(path) }
         }
-        if search.opaque.count == changes.count { return users }
+        if opaque.count == changes.count { return users }
         // Old code serves a type whose members stay where they are. Who uses those that change says so.
         let aggregates = changes.values.reduce(into: [:]) { $0.merge($1.aggregates) { $0.united(with: $1) } }
         let kept = aggregates.isEmpty ? [:] : try await keptLayouts(aggregates)
         for (key, aggregate) in aggregates {
-            if let members = kept[key] {
-                search.members.formUnion(members)
-            } else {
-                search.names.formUnion(aggregate.names)
-            }
+            if let own = kept[key] { members.formUnion(own) } else { names.formUnion(aggregate.names) }
         }
-        search.members.subtract(search.names)
-        search.names.formUnion(search.members)
         // Also parts of sources that include nothing themselves: kernel/sched/build_policy.c is made of such.
         let included = graph.included(by: users + Self.everywhere, among: try await filesOfTree())
-        let files = users + included.union(Self.everywhere).subtracting(users).sorted()
-        search.patterns = try await pastePatterns(files)
-        let generated = try await generatedHeaders()
+        let texts = try await read(users + included.union(Self.everywhere).subtracting(users).sorted())
+        let generated = try await read(generatedHeaders())
+        var search = ReachSearch(try await pastePatterns(texts))
+        search.opaque = opaque
+        search.members = members.subtracting(names)
+        search.names = names.union(members)
         repeat {
             search.begin()
             guard search.names.count < Self.mostNames, search.pasting.count < Self.mostMacros,
-                try await advance(&search, files, generated)
+                !generated.contains(where: { search.isNamed(in: $0.words) })
             else { return users }
+            try await advance(&search, texts)
         } while search.hasGrown
         // What these make of names goes on in generated headers under others.
         if search.found.contains(where: { Self.generators.contains($0.lastPathComponent) }) { return users }
@@ -71,32 +70,43 @@ struct HeaderReach {
         return Set(found + graph.users(of: search.opaque.sorted())).intersection(users).sorted()
     }
 
-    /// One round; false where what is looked for stands in a generated header.
-    private func advance(_ search: inout ReachSearch, _ files: [String], _ generated: [String]) async throws
-        -> Bool
-    {
-        let (folder, interest, names) = (source, search.interest, search.names)
-        let words = try await inParallel(files) { file in
-            interest.words(in: try Files.read("\(folder)/\(file)"))
+    /// What is kept of a file.
+    private struct Text: Sendable {
+        /// In the tree, or absolute.
+        var path: String
+        var words: [Word]
+        /// The macros that hold `##`.
+        var pasting: [HeaderItem.Macro]
+    }
+
+    private func read(_ files: [String]) async throws -> [Text] {
+        let folder = source
+        return try await inParallel(files) { file in
+            let text = try Files.read(file.hasPrefix("/") ? file : "\(folder)/\(file)")
+            return Text(
+                path: file, words: Word.all(in: text),
+                pasting: PastePatterns.definitions(in: text, using: WordSet()))
         }
-        for file in generated {
-            if !names.isDisjoint(with: interest.words(in: try Files.read(file))) { return false }
-        }
+    }
+
+    private func advance(_ search: inout ReachSearch, _ texts: [Text]) async throws {
+        let folder = source
         var mentioning: [String] = []
-        for (file, words) in zip(files, words) where !search.opaque.contains(file) {
-            if file.hasSuffix(".h") {
-                if search.matters(words) { mentioning.append(file) }
+        for text in texts where !search.opaque.contains(text.path) && !search.found.contains(text.path) {
+            let words = text.words.filter(search.interest.contains)
+            if words.isEmpty { continue }
+            if text.path.hasSuffix(".h") {
+                if search.matters(words) { mentioning.append(text.path) }
             } else if search.reaches(words) {
-                search.found.insert(file)
+                search.found.insert(text.path)
             }
         }
         let unread = mentioning.filter { search.items[$0] == nil }
         let items = try await inParallel(unread) { file in
-            HeaderItem.items(of: try Files.read("\(folder)/\(file)"))
+            HeaderItem.items(of: try Files.read("\(folder)/\(file)")).map(ReachSearch.Item.init)
         }
         for (file, items) in zip(unread, items) { search.items[file] = items }
         for file in mentioning { search.follow(file) }
-        return true
     }
 
     private func filesOfTree() async throws -> [String] {
@@ -122,17 +132,19 @@ struct HeaderReach {
 
     /// The patterns of the macros of some files that paste. Operators (`__PASTE`) are found first, where `##` stands, then
     /// those that hand on to them, then all that use one.
-    private func pastePatterns(_ files: [String]) async throws -> PastePatterns {
+    private func pastePatterns(_ texts: [Text]) async throws -> PastePatterns {
         let folder = source
+        var macros = texts.flatMap(\.pasting)
         var operators: Set<String> = []
         while true {
-            let wanted = operators.reduce(into: WordSet()) { $0.insert($1.utf8) }
-            let macros = try await inParallel(files) { file -> [HeaderItem.Macro] in
-                PastePatterns.definitions(in: try Files.read("\(folder)/\(file)"), using: wanted)
-            }.flatMap { $0 }
             let found = PastePatterns.operators(macros)
             if found == operators { return PastePatterns(macros) }
             operators = found
+            let wanted = operators.reduce(into: WordSet()) { $0.insert(Word($1)) }
+            macros = try await inParallel(texts) { text in
+                guard text.words.contains(where: wanted.contains) else { return text.pasting }
+                return PastePatterns.definitions(in: try Files.read("\(folder)/\(text.path)"), using: wanted)
+            }.flatMap { $0 }
         }
     }
 }
@@ -144,79 +156,144 @@ private struct ReachSearch {
     /// Those of them that are names of members: to declare a member of that name is not to use one.
     var members: Set<String> = []
     /// Macros that can make one of the names, and those that lead to them, with what they hold.
-    private(set) var pasting: [String: Set<String>] = [:]
-    var patterns = PastePatterns([])
-    /// By name.
-    private var making: [String: [PastePattern]] = [:]
+    private(set) var pasting: [Word: Set<Word>] = [:]
+    private let shapes: [(pieces: [PastePattern.Piece], macros: [Word])]
+    /// What the names can be put together from, for each of `shapes`.
+    private var ways: [Ways]
+    /// For each pasting macro, those of `shapes` that it holds.
+    private var making: [Word: [Int]] = [:]
     /// Headers by which whoever includes them is reached.
     var opaque: Set<String> = []
     var found: Set<String> = []
-    var items: [String: [HeaderItem]] = [:]
+    var items: [String: [Item]] = [:]
     /// What to look for in texts.
     private(set) var interest = WordSet()
-    private var before = (0, 0, 0)
+    private var nameWords: [Word: String] = [:]
+    private let operators: Set<Word>
+    /// Of `pasting`, what is of interest in this round.
+    private var held: [Word: [Word]] = [:]
+    /// The ways to put a name together from two words.
+    private var halves: [(Word, Word)] = []
+    /// Grows with all that is known.
+    private var size: Int { names.count + opaque.count + pasting.count + heldWords }
+    private var heldWords = 0
+    private var before = 0
+
+    /// An item of a header as it is looked at in each round.
+    struct Item: Sendable {
+        let words: [Word]
+        let names: Set<String>?
+        let isCondition: Bool
+        /// The name of a macro that is called. One that is not hands nothing on: what it makes is in it.
+        let macro: Word?
+        let declared: Set<String>
+
+        init(_ item: HeaderItem) {
+            words = item.words.map { Word($0) }
+            names = item.names
+            isCondition = item.isCondition
+            macro = item.macro.flatMap { $0.parameters == nil ? nil : Word($0.name) }
+            declared = item.aggregate?.declared ?? []
+        }
+    }
+
+    /// Sets of words, each of which is enough, by one of them.
+    private struct Ways {
+        var isAlways = false
+        var others: [Word: [[Word]]] = [:]
+
+        mutating func add(_ way: Set<Word>) {
+            guard let first = way.first else {
+                isAlways = true
+                return
+            }
+            others[first, default: []].append(Array(way.dropFirst()))
+        }
+
+        func isOpen(to words: Set<Word>) -> Bool {
+            isAlways || words.contains { others[$0]?.contains { $0.allSatisfy(words.contains) } ?? false }
+        }
+    }
+
+    init(_ patterns: PastePatterns) {
+        operators = Set(patterns.operators.map { Word($0) })
+        shapes = patterns.macrosByPieces.map { ($0.key, $0.value.map { Word($0) }) }
+        ways = Array(repeating: Ways(), count: shapes.count)
+        for word in operators { interest.insert(word) }
+    }
 
     /// Begins a round.
     mutating func begin() {
-        for name in names where making[name] == nil {
-            let patterns = patterns.making(name)
-            making[name] = patterns
-            for pattern in patterns where pasting[pattern.macro] == nil { pasting[pattern.macro] = [] }
-            // What the name can be put together from.
-            let bytes = Array(name.utf8)
-            for start in bytes.indices {
-                for end in (start + 1)...bytes.count { interest.insert(bytes[start..<end]) }
-            }
-        }
-        for macro in pasting.keys { interest.insert(macro.utf8) }
-        for name in patterns.operators { interest.insert(name.utf8) }
-        before = (names.count, pasting.count, opaque.count)
+        for name in names where nameWords[Word(name)] == nil { add(name) }
+        for macro in pasting.keys { interest.insert(macro) }
+        let known = interest
+        held = pasting.mapValues { $0.filter(known.contains) }
+        before = size
     }
 
-    var hasGrown: Bool { before != (names.count, pasting.count, opaque.count) }
+    private mutating func add(_ name: String) {
+        nameWords[Word(name)] = name
+        for (index, shape) in shapes.enumerated() {
+            guard let found = PastePattern.ways(shape.pieces, to: name) else { continue }
+            for way in found { ways[index].add(way) }
+            for macro in shape.macros {
+                if pasting[macro] == nil { pasting[macro] = [] }
+                if making[macro]?.contains(index) != true { making[macro, default: []].append(index) }
+            }
+        }
+        // What the name can be put together from.
+        let bytes = Array(name.utf8)
+        for start in bytes.indices {
+            for end in (start + 1)...bytes.count { interest.insert(Word(bytes[start..<end])) }
+            if start > 0 { halves.append((Word(bytes[..<start]), Word(bytes[start...]))) }
+        }
+    }
+
+    var hasGrown: Bool { before != size }
+
+    /// Whether one of the words is a name.
+    func isNamed(in words: [Word]) -> Bool { words.contains { nameWords[$0] != nil } }
 
     /// Whether a header with these words may hold something to follow.
-    func matters(_ words: Set<String>) -> Bool {
-        !names.isDisjoint(with: words) || !patterns.operators.isDisjoint(with: words)
-            || words.contains { pasting[$0] != nil }
+    func matters(_ words: [Word]) -> Bool {
+        words.contains { nameWords[$0] != nil || operators.contains($0) || pasting[$0] != nil }
     }
 
     /// Whether words can lead to a name.
-    func reaches(_ words: Set<String>) -> Bool {
-        if !names.isDisjoint(with: words) { return true }
-        if !patterns.operators.isDisjoint(with: words), names.contains(where: { isTwoWords($0, words) }) {
-            return true
-        }
+    func reaches(_ words: [Word]) -> Bool {
+        if isNamed(in: words) { return true }
         var queue = words.filter { pasting[$0] != nil }
-        if queue.isEmpty { return false }
-        var (macros, all) = (queue, words)
-        while let macro = queue.popFirst() {
-            let more = pasting[macro] ?? []
-            all.formUnion(more)
-            for next in more where pasting[next] != nil && macros.insert(next).inserted { queue.insert(next) }
+        let hasOperator = !operators.isEmpty && words.contains(where: operators.contains)
+        if queue.isEmpty && !hasOperator { return false }
+        var all = Set(words)
+        if hasOperator, halves.contains(where: { all.contains($0.0) && all.contains($0.1) }) { return true }
+        var macros = Set(queue)
+        while let macro = queue.popLast() {
+            for word in held[macro] ?? [] {
+                all.insert(word)
+                if pasting[word] != nil && macros.insert(word).inserted { queue.append(word) }
+            }
         }
-        return making.contains { name, patterns in
-            patterns.contains { macros.contains($0.macro) && $0.makes(name, from: all) }
-        }
-    }
-
-    private func isTwoWords(_ name: String, _ words: Set<String>) -> Bool {
-        name.indices.dropFirst().contains {
-            words.contains(String(name[..<$0])) && words.contains(String(name[$0...]))
-        }
+        let shapes = macros.reduce(into: Set<Int>()) { $0.formUnion(making[$1] ?? []) }
+        return shapes.contains { ways[$0].isOpen(to: all) }
     }
 
     /// What the items of a header that mention something lead to.
     mutating func follow(_ header: String) {
         for item in items[header] ?? [] {
-            // One that is not called hands nothing on: what it makes is in it.
-            if let macro = item.macro, macro.parameters != nil {
-                if pasting[macro.name] != nil || item.words.contains(where: { pasting[$0] != nil }) {
-                    pasting[macro.name, default: []].formUnion(item.words)
+            var words = item.words.filter(interest.contains)
+            if words.isEmpty { continue }
+            if let macro = item.macro, pasting[macro] != nil || words.contains(where: { pasting[$0] != nil })
+            {
+                for word in item.words where pasting[macro, default: []].insert(word).inserted {
+                    heldWords += 1
                 }
             }
-            let declared = item.aggregate?.declared.intersection(members) ?? []
-            guard reaches(item.words.subtracting(declared)) else { continue }
+            if !item.declared.isEmpty {
+                let declared = Set(item.declared.intersection(members).map { Word($0) })
+                words.removeAll(where: declared.contains)
+            }
+            guard reaches(words) else { continue }
             if let own = item.names, !item.isCondition {
                 names.formUnion(own)
                 members.subtract(own)

@@ -14,32 +14,33 @@ struct PastePattern: Hashable, Sendable {
     var macro: String
     var pieces: [Piece]
 
-    /// Whether words can stand for the missing pieces so that the whole is a name.
-    func makes(_ name: String, from words: Set<String>) -> Bool {
-        Self.fits(Array(name.utf8)[...], pieces[...], words)
+    /// What makes a name: each is a set of words that must be there. Nil where it cannot be made; an empty set where nothing
+    /// need be.
+    static func ways(_ pieces: [Piece], to name: String) -> Set<Set<Word>>? {
+        var ways: Set<Set<Word>> = []
+        collect(pieces[...], Array(name.utf8)[...], [], &ways)
+        return ways.isEmpty ? nil : ways
     }
 
-    /// Whether any words could.
-    func canMake(_ name: String) -> Bool { Self.fits(Array(name.utf8)[...], pieces[...], nil) }
-
-    private static func fits(_ name: ArraySlice<UInt8>, _ pieces: ArraySlice<Piece>, _ words: Set<String>?)
-        -> Bool
-    {
-        guard let piece = pieces.first else { return name.isEmpty }
+    private static func collect(
+        _ pieces: ArraySlice<Piece>, _ name: ArraySlice<UInt8>, _ words: Set<Word>,
+        _ ways: inout Set<Set<Word>>
+    ) {
+        guard let piece = pieces.first else {
+            if name.isEmpty { ways.insert(words) }
+            return
+        }
         let rest = pieces.dropFirst()
         if case .literal(let text) = piece {
-            return name.starts(with: text.utf8) && fits(name.dropFirst(text.utf8.count), rest, words)
+            if name.starts(with: text.utf8) { collect(rest, name.dropFirst(text.utf8.count), words, &ways) }
+            return
         }
         // A piece may be empty: an argument that is left out.
         for end in name.startIndex...name.endIndex {
-            if piece == .word, let words, end > name.startIndex,
-                !words.contains(String(decoding: name[name.startIndex..<end], as: UTF8.self))
-            {
-                continue
-            }
-            if fits(name[end...], rest, words) { return true }
+            var needed = words
+            if piece == .word && end > name.startIndex { needed.insert(Word(name[..<end])) }
+            collect(rest, name[end...], needed, &ways)
         }
-        return false
     }
 }
 
@@ -66,8 +67,10 @@ struct PastePatterns: Sendable {
         !pieces.contains(.anything) || pieces.contains { if case .literal = $0 { true } else { false } }
     }
 
-    /// Those that can make a name.
-    func making(_ name: String) -> [PastePattern] { patterns.filter { $0.canMake(name) } }
+    /// The macros of equal patterns.
+    var macrosByPieces: [[PastePattern.Piece]: [String]] {
+        Dictionary(grouping: patterns, by: \.pieces).mapValues { $0.map(\.macro) }
+    }
 
     /// The macros of a text whose definitions hold `##` or one of some words. Only their lines are read.
     static func definitions(in text: [UInt8], using operators: WordSet) -> [HeaderItem.Macro] {
@@ -93,7 +96,9 @@ struct PastePatterns: Sendable {
                 }
                 if isDirective {
                     let line = Array(bytes[start..<end])
-                    if isPasting || !operators.words(in: line).isEmpty {
+                    if isPasting
+                        || !operators.isEmpty && Word.all(in: line).contains(where: operators.contains)
+                    {
                         found += HeaderItem.items(of: line).compactMap(\.macro)
                     }
                 }

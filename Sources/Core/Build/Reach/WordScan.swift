@@ -1,40 +1,82 @@
-// Which of some words a text holds. A wide header's users are a hundred megabytes of source that are read once a
-// round, so no word is made into a string before it is known to be one that is looked for.
+// The words of texts, as numbers. A wide header's users are a hundred megabytes of source; each is read once, and no
+// word of it is made into a string.
 
-/// Words to look for.
-struct WordSet: Sendable {
-    private var hashes: Set<UInt64> = []
+/// A word's hash (FNV-1a, 64 bits). Two words of one number would be taken for the same: something that is not reached
+/// would be kept, as in any doubt.
+struct Word: Hashable, Sendable {
+    let number: UInt64
 
-    private static let seed: UInt64 = 0xcbf2_9ce4_8422_2325
-    private static func mix(_ hash: UInt64, _ byte: UInt8) -> UInt64 {
-        (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    init(number: UInt64) { self.number = number }
+
+    init(_ bytes: ArraySlice<UInt8>) {
+        var hash = Self.seed
+        for byte in bytes { hash = Self.mix(hash, byte) }
+        number = hash
     }
 
-    mutating func insert(_ word: some Sequence<UInt8>) {
-        hashes.insert(word.reduce(Self.seed, Self.mix))
-    }
+    init(_ text: String) { self.init(Array(text.utf8)[...]) }
 
-    /// The words of this set that stand in a text, also in its comments and strings.
-    func words(in text: [UInt8]) -> Set<String> {
-        var found: [UInt64: String] = [:]
+    static let seed: UInt64 = 0xcbf2_9ce4_8422_2325
+    static func mix(_ hash: UInt64, _ byte: UInt8) -> UInt64 { (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+
+    /// The different words of a text, also those in its comments and strings, in no order.
+    static func all(in text: [UInt8]) -> [Word] {
+        // Open addressing; a word of source has four bytes or more on average. No word has the number 0.
+        var bits = 6
+        while 1 << bits < text.count / 2 { bits += 1 }
+        var table = [UInt64](repeating: 0, count: 1 << bits)
+        let mask = table.count - 1
+        var found: [Word] = []
         text.withUnsafeBufferPointer { bytes in
-            var position = 0
-            while position < bytes.count {
-                guard SourceLexer.isWordByte(bytes[position]) else {
-                    position += 1
-                    continue
-                }
-                let start = position
-                var hash = Self.seed
-                while position < bytes.count, SourceLexer.isWordByte(bytes[position]) {
-                    hash = Self.mix(hash, bytes[position])
-                    position += 1
-                }
-                if hashes.contains(hash), found[hash] == nil {
-                    found[hash] = String(decoding: bytes[start..<position], as: UTF8.self)
+            table.withUnsafeMutableBufferPointer { table in
+                var position = 0
+                while position < bytes.count {
+                    guard SourceLexer.isWordByte(bytes[position]) else {
+                        position += 1
+                        continue
+                    }
+                    var hash = seed
+                    while position < bytes.count, SourceLexer.isWordByte(bytes[position]) {
+                        hash = mix(hash, bytes[position])
+                        position += 1
+                    }
+                    var slot = Int(truncatingIfNeeded: hash >> 20) & mask
+                    while table[slot] != 0 && table[slot] != hash { slot = (slot + 1) & mask }
+                    if table[slot] == 0 {
+                        table[slot] = hash
+                        found.append(Word(number: hash))
+                    }
                 }
             }
         }
-        return Set(found.values)
+        return found
     }
+}
+
+/// Words to look for. Most words are in no such set: a bit says so.
+struct WordSet: Sendable {
+    private var words: Set<Word> = []
+    private var mayHold = [UInt64](repeating: 0, count: 1 << 12)
+
+    private static func place(_ word: Word) -> (Int, UInt64) {
+        let bit = Int(truncatingIfNeeded: word.number >> 24) & 0x3ffff
+        return (bit >> 6, 1 << UInt64(bit & 63))
+    }
+
+    var isEmpty: Bool { words.isEmpty }
+
+    /// Whether it was not there yet.
+    @discardableResult
+    mutating func insert(_ word: Word) -> Bool {
+        let (index, bit) = Self.place(word)
+        mayHold[index] |= bit
+        return words.insert(word).inserted
+    }
+
+    func contains(_ word: Word) -> Bool {
+        let (index, bit) = Self.place(word)
+        return mayHold[index] & bit != 0 && words.contains(word)
+    }
+
+    mutating func removeAll() { self = WordSet() }
 }
