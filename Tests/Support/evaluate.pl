@@ -249,7 +249,7 @@ sub evaluate {
     my $commit = commit($clone, $path, @paths);
     my $result = create($clone, $commit);
     my $alone = $result->{said};
-    for (1 .. 6) {
+    for (1 .. 15) {
         last if !$result->{status} || $result->{status} == 124;
         my @more = companions($result->{said}, map { $_ => 1 } @paths);
         last unless @more;
