@@ -171,6 +171,7 @@ struct Create: AsyncParsableCommand {
                     ("existed", .bool(outcome.existed)), ("functions", .strings(names)),
                     ("constants", .strings(manifest.constants.map(\.symbol))),
                     ("hooks", .strings(manifest.hooks.map(\.symbol))),
+                    ("exports", .strings(manifest.exports.map(\.symbol))),
                     ("findings", .array(outcome.findings.map(\.json))),
                     ("milliseconds", .object(outcome.milliseconds.map { ($0.name, .number($0.value)) })),
                 ]).text)
@@ -188,6 +189,9 @@ struct Create: AsyncParsableCommand {
         }
         if !manifest.hooks.isEmpty {
             print("  hooks      \(manifest.hooks.map(\.symbol).joined(separator: ", "))")
+        }
+        if !manifest.exports.isEmpty {
+            print("  exports    \(manifest.exports.map(\.symbol).joined(separator: ", "))")
         }
         if let proof = outcome.proof {
             print(

@@ -80,6 +80,10 @@ struct Show: AsyncParsableCommand {
             rows.append(["constants", manifest.constants.map(\.symbol).joined(separator: ", ")])
         }
         rows += manifest.hooks.map { ["hook", "\($0.kind.rawValue) \($0.symbol)"] }
+        rows += manifest.exports.map { export in
+            let space = export.namespace.isEmpty ? "" : " in namespace \(export.namespace)"
+            return ["exports", "\(export.symbol)\(export.isGPL ? " (GPL only)" : "")\(space)"]
+        }
         rows += manifest.shadows.map { ["shadow id", hex($0.id)] }
         if !manifest.modules.isEmpty { rows.append(["modules", manifest.modules.joined(separator: ", ")]) }
         if !manifest.forced.isEmpty { rows.append(["forced", manifest.forced.joined(separator: ", ")]) }

@@ -131,6 +131,10 @@ import Testing
         }
         #expect(names == ["added", "data", "ksplice.0", "ksplice.1"])
         #expect(try entry("___kcrctab_gpl+added", in: object).contents == [0x78, 0x56, 0x34, 0x12])
+        #expect(assembly.exports.map(\.symbol) == ["added", "data", "far", "kept"])
+        #expect(
+            assembly.exports[0]
+                == .init(unit: 0, symbol: "added", isGPL: true, namespace: "SPACE", checksum: 0x1234_5678))
         let strings = try entry("__ksymtab_strings", in: object).contents
         let fields = try entry("___ksymtab_gpl+added", in: object).relocations
         #expect(fields.map(\.offset) == [0, 4, 8])

@@ -15,6 +15,10 @@ import Testing
         manifest.constants = [.init(unit: 0, symbol: "names", preSymbol: 4, size: 32)]
         manifest.hooks = [.init(unit: 0, kind: .checkApply, symbol: "may_apply")]
         manifest.shadows = [.init(unit: 0, id: 0xfedc_ba98_7654_3210)]
+        manifest.exports = [
+            .init(unit: 0, symbol: "e", isGPL: true, namespace: "", checksum: 0xab),
+            .init(unit: 0, symbol: "f", isGPL: false, namespace: "SPACE", checksum: nil),
+        ]
         let read = try Manifest(parsing: manifest.text)
         #expect(read == manifest)
         #expect(throws: Failure.self) {
@@ -23,7 +27,8 @@ import Testing
         #expect(throws: Failure.self) { try Manifest(parsing: "x\n" + manifest.text) }
         for (good, bad) in [
             ("constant 0", "constant 7"), ("hook 0", "hook 7"), ("shadow 0", "shadow 7"),
-            ("check_apply", "no_such_kind"), ("0xfedc", "fedc"),
+            ("check_apply", "no_such_kind"), ("0xfedc", "fedc"), ("export 0 e", "export 7 e"),
+            (" gpl ", " gps "), ("0xab", "ab"),
         ] {
             #expect(throws: Failure.self, "\(bad)") {
                 try Manifest(parsing: manifest.text.replacing(good, with: bad))

@@ -109,6 +109,9 @@ extension VirtualMachineTests {
                 let line = findings.lines.first { $0.contains("'\(name)' is newly exported") }
                 #expect(line?.contains("\"severity\":\"note\"") == true, "\(findings)")
             }
+            let shown = try await Laboratory.shared().run("show", update.commit)
+            #expect(shown.text.contains(" probe_answer (GPL only)\n"), "\(shown.said)")
+            #expect(shown.text.contains(" __sys_setfsuid (GPL only) in namespace PROBE\n"), "\(shown.said)")
         }
 
         @Test("a module links to them once the updates are applied, also to a function of a module")

@@ -152,6 +152,7 @@ extension UpdateStore {
             counted("function", manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)),
             counted("constant", manifest.constants.map(\.symbol)),
             counted("hook", manifest.hooks.map(\.symbol)),
+            counted("export", manifest.exports.map(\.symbol)),
         ]
         return oneLine(
             "\(manifest.kernel.release) (\(manifest.kernel.arch)): update \(id.prefix(12))"

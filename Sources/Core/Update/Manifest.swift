@@ -35,6 +35,8 @@ public struct Manifest: Sendable, Equatable {
     public var hooks: [Hook]
     /// Ids of shadow variables that the update uses.
     public var shadows: [Shadow]
+    /// What the update exports to modules that are loaded while it is applied, in the order of the units.
+    public var exports: [Export]
     /// Modules (by name) that must stay loaded while the update is applied.
     public var modules: [String]
     /// Everything else in the update, sorted by path.
@@ -134,6 +136,26 @@ public struct Manifest: Sendable, Equatable {
         }
     }
 
+    public struct Export: Sendable, Equatable {
+        /// Index into `units`.
+        public var unit: Int
+        public var symbol: String
+        /// Whether only modules with a licence that the GPL allows may use it.
+        public var isGPL: Bool
+        /// Empty for none.
+        public var namespace: String
+        /// As `Module.symvers` has it; nil for a kernel without checksums.
+        public var checksum: UInt32?
+
+        public init(unit: Int, symbol: String, isGPL: Bool, namespace: String, checksum: UInt32?) {
+            self.unit = unit
+            self.symbol = symbol
+            self.isGPL = isGPL
+            self.namespace = namespace
+            self.checksum = checksum
+        }
+    }
+
     public struct File: Sendable, Equatable {
         public var path: String
         public var size: Int
@@ -164,6 +186,7 @@ public struct Manifest: Sendable, Equatable {
         constants = []
         hooks = []
         shadows = []
+        exports = []
         modules = []
         files = []
     }
@@ -201,6 +224,11 @@ extension Manifest {
         for c in constants { line("constant", "\(c.unit)", c.symbol, "\(c.preSymbol)", "\(c.size)") }
         for hook in hooks { line("hook", "\(hook.unit)", hook.kind.rawValue, hook.symbol) }
         for shadow in shadows { line("shadow", "\(shadow.unit)", hex(shadow.id)) }
+        for e in exports {
+            line(
+                "export", "\(e.unit)", e.symbol, e.isGPL ? "gpl" : "any", e.namespace,
+                e.checksum.map { hex(UInt64($0)) } ?? "")
+        }
         for module in modules { line("module", module) }
         for file in files { line("file", file.digest, "\(file.size)", file.path) }
         return out
@@ -356,6 +384,17 @@ private struct ManifestParser {
                 throw Failure("'\(fields[2])' is no hexadecimal number")
             }
             manifest.shadows.append(try .init(unit: number(1), id: id))
+        case "export":
+            try need(5)
+            guard ["gpl", "any"].contains(fields[3]) else { throw Failure("'\(fields[3])' is no licence") }
+            let checksum = fields[5].hasPrefix("0x") ? UInt32(fields[5].dropFirst(2), radix: 16) : nil
+            guard checksum != nil || fields[5].isEmpty else {
+                throw Failure("'\(fields[5])' is no checksum")
+            }
+            manifest.exports.append(
+                try .init(
+                    unit: number(1), symbol: fields[2], isGPL: fields[3] == "gpl", namespace: fields[4],
+                    checksum: checksum))
         default: return false
         }
         return true
@@ -365,6 +404,7 @@ private struct ManifestParser {
         let units = manifest.units.indices
         let custom =
             manifest.constants.map(\.unit) + manifest.hooks.map(\.unit) + manifest.shadows.map(\.unit)
+            + manifest.exports.map(\.unit)
         guard sawVersion,
             manifest.replacements.allSatisfy({ r in
                 units.contains(r.unit) && r.partOf.map { manifest.replacements.indices.contains($0) } ?? true

@@ -64,6 +64,17 @@ extension Update {
                         ])
                     })
             ),
+            (
+                "exports",
+                .array(
+                    manifest.exports.map {
+                        .object([
+                            ("name", .string($0.symbol)), ("unit", .number($0.unit)),
+                            ("gpl", .bool($0.isGPL)), ("namespace", .string($0.namespace)),
+                            ("checksum", $0.checksum.map { .string(hex(UInt64($0))) } ?? .null),
+                        ])
+                    })
+            ),
             ("shadow_ids", .strings(manifest.shadows.map { hex($0.id) })),
             (
                 "files",

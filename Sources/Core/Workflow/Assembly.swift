@@ -16,8 +16,7 @@ struct Assembly {
     var shadows: [Manifest.Shadow] = []
     var modules: [String]
     var isResident: Bool
-    /// Whether the module exports anything.
-    var hasExports = false
+    var exports: [Manifest.Export] = []
     /// Symbols that are left to the kernel's module loader.
     var imported: Set<String>
 }
@@ -83,7 +82,6 @@ struct Assembler {
             try ExportTables.checkForm(
                 script: Files.exists(builder.linkerScript) ? Files.readText(builder.linkerScript) : nil,
                 options: exports.options)
-            assembly.hasExports = true
             objects.append(workFolder + "/exports.o")
             try Files.write(ELFWriter.write(exportTables.object), to: objects[objects.count - 1])
         }

@@ -304,6 +304,7 @@ struct CreateJob {
         manifest.constants = assembly.constants
         manifest.hooks = assembly.hooks
         manifest.shadows = assembly.shadows
+        manifest.exports = assembly.exports
         manifest.modules = assembly.modules
         return manifest
     }

@@ -26,7 +26,7 @@ struct ExportTables {
         }
     }
 
-    /// Nil where no unit adds an export. Records what the entries refer to in `assembly`.
+    /// Nil where no unit adds an export. Records them, and what their entries refer to, in `assembly`.
     /// - Parameters:
     ///   - exports: those of each of the assembly's units.
     ///   - checksums: by symbol; nil where the kernel has none.
@@ -42,6 +42,10 @@ struct ExportTables {
         for (unit, exports) in exports.enumerated() {
             for export in exports {
                 add(export, Self.symbol(export, unit, newGlobals, &assembly))
+                assembly.exports.append(
+                    .init(
+                        unit: unit, symbol: export.name, isGPL: export.isGPL, namespace: export.namespace,
+                        checksum: checksums?[export.name]))
                 guard let checksums else { continue }
                 guard let checksum = checksums[export.name] else {
                     throw Failure(

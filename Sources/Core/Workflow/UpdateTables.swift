@@ -108,7 +108,7 @@ struct UpdateTables {
         var contents: [UInt8] = []
         for value in [
             functions, assembly.replacements.count - functions,
-            (assembly.isResident ? 1 : 0) | (assembly.hasExports ? 2 : 0),
+            (assembly.isResident ? 1 : 0) | (assembly.exports.isEmpty ? 0 : 2),
             assembly.hooks.count, assembly.shadows.count, assembly.constants.count, 0,
         ] {
             if contents.isEmpty { contents.append(littleEndian: ModuleResolver.tableVersion) }
