@@ -4,7 +4,7 @@ set -eu
 
 packages="git make gcc gcc-12 libc6-dev binutils bc bison flex perl xz-utils pkg-config
 libgit2-dev libelf-dev libdw-dev binutils-dev zlib1g-dev libssl-dev
-dwarves qemu-system-x86 busybox-static kmod"
+dwarves qemu-system-x86 busybox-static kmod faketime"
 
 missing=
 for package in $packages; do

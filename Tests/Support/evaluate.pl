@@ -137,6 +137,8 @@ sub companions {
     my ($broken) = $said =~ /'([^']+)' does not compile/ or return;
     return $broken if !$taken{$broken} && $changed_source{$broken};
     my %names = map { $_ => 1 } missing_names($said);
+    # An unknown macro among a function's attributes is only a missing semicolon to the compiler.
+    %names = map { $_ => 1 } added_words($broken) unless %names;
     # Headers that declare what is missing; else those that have to do with it, private ones first: a name that is
     # common is mostly in the others by chance.
     my @left = grep { !$taken{$_} } headers_of($broken);
@@ -162,6 +164,13 @@ sub missing_names {
     }
     delete @others{qw(const struct union enum static inline unsigned int long char void size_t bool)};
     return %names ? keys %names : keys %others;
+}
+
+# The words of the lines that a file's difference adds.
+sub added_words {
+    my ($path) = @_;
+    my ($status, $text) = run('', 'diff', '-U0', "$old/$path", "$new/$path");
+    return map { /(\w+)/g } $text =~ /^\+(?!\+\+)(.*)$/mg;
 }
 
 # Whether a line that a header's difference adds declares one of the names: a macro, function, type, member or constant.

@@ -1,6 +1,6 @@
 // The same changes for the same kernel give the same bytes: made again in another clone, in a folder whose path a kernel
-// cannot even be built below, by another user with other settings, on one processor. And `verify --rebuild` finds that
-// out for a user, and finds an update that is not what it says.
+// cannot even be built below, by another user with other settings, on one processor, in another year. And `verify
+// --rebuild` finds that out for a user, and finds an update that is not what it says.
 
 import Core
 import Glibc
@@ -30,10 +30,13 @@ extension VirtualMachineTests {
                 try await Command(["chown", "-R", "\(user):\(user)", folder]).check()
             }
 
-            /// Runs the program as another user, with settings that must not matter.
+            /// The year in which things are made here.
+            let year = 2031
+
+            /// Runs the program as another user, on another day, with settings that must not matter.
             func run(_ program: String, _ arguments: [String]) async throws -> CommandResult {
                 let script =
-                    "umask 077; exec setpriv --reuid=\(user) --regid=\(user) --clear-groups taskset -c 0 \"$@\""
+                    "umask 077; exec faketime '\(year)-02-03 04:05:06' setpriv --reuid=\(user) --regid=\(user) --clear-groups taskset -c 0 \"$@\""
                 return try await Command(
                     ["sh", "-c", script, "sh", program] + arguments, directory: clone,
                     environment: [
@@ -48,7 +51,7 @@ extension VirtualMachineTests {
         }
 
         @Test(
-            "another clone, folder, user, locale and number of processors give the same archives",
+            "another clone, folder, user, locale, year and number of processors give the same archives",
             .enabled(if: getuid() == 0, "only root can become another user"))
         func isReproducible() async throws {
             let laboratory = try await Laboratory.shared()
@@ -62,6 +65,12 @@ extension VirtualMachineTests {
                 let created = try await elsewhere.run(laboratory.program, ["create", update.commit])
                 #expect(
                     created.text.hasPrefix("update \(update.id)\n"), "\(created.said)")
+                let made = try await Command([
+                    "git", "-c", "safe.directory=*", "-C", elsewhere.clone, "for-each-ref",
+                    "--format=%(committerdate:format:%Y)",
+                    "refs/ksplice/updates/*/*/\(update.id)",
+                ]).check()
+                #expect(made.text.trimmed == String(elsewhere.year))
                 let file = elsewhere.folder + "/home/\(change.branch).tar.gz"
                 _ = try await elsewhere.run(laboratory.program, ["export", "-o", file, update.commit])
                 #expect(try Files.read(file) == update.archive, "\(change.name)")
