@@ -77,6 +77,16 @@ extension VirtualMachineTests {
             let said = try await refused(.doesNotCompile, status: Status.fatal)
             #expect(said.contains("kernel/sys.c"))
             #expect(said.contains("'no_such_variable' undeclared"))
+            // Nor does it leave what the preprocessor made, which can be gigabytes.
+            #expect(try await Files.list(Laboratory.shared().workspace + "/work").isEmpty)
+        }
+
+        @Test("a new function without a caller is no change, and create says why")
+        func uncalledFunction() async throws {
+            let said = try await refused(.uncalled, status: Status.noChange)
+            #expect(said.contains("does not change any function's code"), "\(said)")
+            #expect(
+                said.contains("hint: no changed code calls the new function 'probe_for_later'"), "\(said)")
         }
 
         @Test func structureLayout() async throws {

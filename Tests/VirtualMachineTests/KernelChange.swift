@@ -108,6 +108,11 @@ extension KernelChange {
     static let doesNotCompile = KernelChange(
         "sys: a mistake", "kernel/sys.c", "\t\tset_dumpable(me->mm, arg2);",
         "\t\tset_dumpable(me->mm, no_such_variable);")
+    /// Its callers would be another commit's.
+    static let uncalled = KernelChange(
+        "sys: a function for later", "kernel/sys.c", "int overflowuid = DEFAULT_OVERFLOWUID;",
+        "int probe_for_later(int x);\nint probe_for_later(int x)\n{\n\treturn x * 7;\n}\n"
+            + "int overflowuid = DEFAULT_OVERFLOWUID;")
     static let initialValue = KernelChange(
         "sys: another initial value", "kernel/sys.c", "int overflowuid = DEFAULT_OVERFLOWUID;",
         "int overflowuid = 4711;")

@@ -11,6 +11,7 @@
 //     listings/ what each folder's Makefile makes of its sources
 //     commands/ how kbuild would compile what was never built here
 //     includes  the tree's id, and its #include lines; those that name sources also in includes.sources
+//     work/     files of the run that holds the lock
 //     module/   ksplice.ko and what is linked into each update
 //
 // Interrupted at any point, the next process finds the record of the step missing and repeats it.
@@ -83,6 +84,24 @@ public struct Workspace: Sendable {
         path.utf8.allSatisfy { c in
             (0x30...0x39).contains(c) || (0x41...0x5a).contains(c) || (0x61...0x7a).contains(c) || c > 0x7f
                 || "/._+-@,~^".utf8.contains(c)
+        }
+    }
+
+    /// Empties the folder for files of one run, before and after the run: what it preprocesses of a wide header's users are
+    /// gigabytes. What a killed run left goes when the next one begins.
+    func withWorkFolder<Value>(_ body: () async throws -> Value) async throws -> Value {
+        func empty() throws {
+            try Files.remove(work)
+            try Files.createDirectory(work)
+        }
+        try empty()
+        do {
+            let value = try await body()
+            try empty()
+            return value
+        } catch {
+            try empty()
+            throw error
         }
     }
 
