@@ -24,7 +24,7 @@ function __git_ksplice_commits
 end
 
 function __git_ksplice_codes
-    printf '%s\n' ambiguous assembly boot-code constant-changed data-changed entry-code exit-changed export-crc-changed export-crc-mismatch \
+    printf '%s\n' ambiguous assembly boot-code constant-changed data-changed entry-code exists-elsewhere exit-changed export-crc-changed export-crc-mismatch \
         export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed \
         type-layout unknown-file
 end

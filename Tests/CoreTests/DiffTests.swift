@@ -73,6 +73,24 @@ import Testing
         #expect(used.changesKernel)
     }
 
+    @Test func whatMovesIsToldWithItsOldPlace() async throws {
+        let body = "int f(void) { return 1; }"
+        let user = "int f(void); int g(void) { return f(); }"
+        let gone = try await DiffFixture(body + user, user).difference
+        let new = try await DiffFixture("int h(void) { return 2; }", body + "int h(void) { return 2; }")
+            .difference
+        let none = KernelSymbols([])
+        #expect(ExistingNames.findings([new], none).isEmpty)
+        let moved = ExistingNames.findings([gone, new], none)
+        #expect(moved.map(\.code) == ["exists-elsewhere"] && moved[0].symbol == "f")
+        for (kind, count) in [("T", 1), ("W", 1), ("t", 0)] {
+            let symbols = KernelSymbols([
+                KernelSymbol(address: 0x1000, kind: UInt8(ascii: kind.unicodeScalars.first!), name: "f")
+            ])
+            #expect(ExistingNames.findings([new], symbols).count == count, "\(kind)")
+        }
+    }
+
     @Test func existingDataIsReferredTo() async throws {
         let text = "extern void g(int); static int count; void f(int x) { count += x; g(count); g(%d); }"
         let fixture = try await DiffFixture(text.replacing("%d", with: "5"), text.replacing("%d", with: "6"))

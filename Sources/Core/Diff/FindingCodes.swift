@@ -11,6 +11,7 @@ extension Finding {
         "init-changed", "exit-changed", "registration-changed",
         // Interfaces.
         "export-added", "export-removed", "export-crc-changed", "export-crc-mismatch", "symbol-missing",
+        "exists-elsewhere",
         // What stands in the way of comparing or building one file.
         "unknown-section", "init-reference", "nameless-reference", "objtool",
         // Redirects.

@@ -46,8 +46,8 @@ struct CreateJob {
             try await repository.exportTree(preTree, to: folder, index: index)
         }
         try await workspace.prepare(configuration, progress: creator.progress)
-        return try await telling(affected.findings) {
-            try await run(affected, changed, configuration)
+        return try await workspace.withWorkFolder {
+            try await telling(affected.findings) { try await run(affected, changed, configuration) }
         }
     }
 
@@ -75,7 +75,17 @@ struct CreateJob {
         let source = try sourceChange(changed)
         let compiler = Compiler(
             workspace: workspace, configuration: configuration, headers: options.kernelSources)
-        if !open.headers.isEmpty { try await tryOwnSources(open, compiler, source) }
+        let files = FileReview(
+            repository: repository, preTree: preTree, postTree: postTree, workspace: workspace,
+            compiler: compiler, configuration: configuration)
+        if !open.headers.isEmpty {
+            do {
+                try await tryOwnSources(open, compiler, source)
+            } catch let failure as Failure {
+                let known = try await files.findings(open, postFiles: source.markedFiles)
+                return try await telling(known) { throw failure }
+            }
+        }
         let affected = try await clock.measure("users") {
             try await HeaderUsers(
                 repository: repository, preTree: preTree, postTree: postTree, compiler: compiler,
@@ -83,9 +93,6 @@ struct CreateJob {
                 architecture: Workspace.sourceArchitecture(kernel.identity.arch), progress: creator.progress
             ).complete(open)
         }
-        let files = FileReview(
-            repository: repository, preTree: preTree, postTree: postTree, workspace: workspace,
-            compiler: compiler, configuration: configuration)
         let known = affected.findings + (try await files.findings(affected, postFiles: source.markedFiles))
         return try await telling(known) {
             guard !affected.sources.isEmpty else { throw Self.nothing }
@@ -126,12 +133,14 @@ struct CreateJob {
     private func tryOwnSources(_ open: AffectedFiles, _ compiler: Compiler, _ source: SourceChange)
         async throws
     {
-        let units = try await compiler.units(compiler.places(of: open.sources).built)
-        _ = try await compiler.preprocess(units, isOriginal: true)
+        let places = try await compiler.places(of: open.sources).built
+        guard places.count <= options.maximumUnits else { return }
+        let units = try await compiler.units(places)
+        let pre = try await compiler.preprocess(units, isOriginal: true)
         let post = try await workspace.withFiles(source.markedFiles) {
             try await compiler.preprocess(units, isOriginal: false)
         }
-        _ = try await compiler.compile(post)
+        _ = try await compiler.compile(zip(pre, post).filter { $0.codeDigest != $1.codeDigest }.map(\.1))
     }
 
     private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
@@ -237,6 +246,7 @@ struct CreateJob {
         }
         let findings = Finding.merged(
             exports.settled(known + compared.flatMap(\.findings)) + HookReview.findings(compared) + remarks
+                + ExistingNames.findings(compared, kernel.symbols)
                 + exports.findings + exports.moved(compared))
         return try await telling(findings) {
             try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
