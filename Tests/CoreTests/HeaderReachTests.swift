@@ -89,9 +89,12 @@ import Testing
         let own = pre.replacing("CONFIG_X", with: "OWN")
         #expect(change(own, own.replacing("int b;", with: "long b;")).names == ["s"])
         // Two variants of one type, each with a change.
-        let two = "#ifdef A\nstruct s { int a; };\n#else\nstruct s { int b; };\n#endif\n"
+        let two = "#ifdef CONFIG_A\nstruct s { int a; };\n#else\nstruct s { int b; };\n#endif\n"
         let both = change(two, two.replacing("int", with: "long")).aggregates["struct s"]
         #expect(both?.members == ["a", "b"])
+        // Which of them a source sees, is its own matter.
+        let chosen = two.replacing("CONFIG_A", with: "A")
+        #expect(change(chosen, chosen.replacing("int", with: "long")).names == ["s"])
         // No members of one struct, or not told.
         #expect(members("#ifdef CONFIG_X", "#ifdef CONFIG_Y") == nil)
         #expect(members("};", "} __packed;") == nil)
@@ -162,7 +165,7 @@ import Testing
         }
         let change = HeaderChange(pre: Array(pre.utf8), post: Array(post.utf8))
         return try await HeaderReach(source: source, generated: [folder + "/generated"], graph: graph)
-            .narrowed(graph.users(of: ["include/linux/h.h"]), ["include/linux/h.h": change]) { _ in kept }
+            .narrowed(graph.users(of: ["include/linux/h.h"]), ["include/linux/h.h": change]) { _, _ in kept }
     }
 
     private static let include = "#include <linux/h.h>\n"
@@ -228,6 +231,24 @@ import Testing
         #expect(try await narrowed(others, "", "int map3(void);") == ["fs/a.c"])
         #expect(try await narrowed(others, "", "int counted2(void);") == ["fs/b.c"])
         #expect(try await narrowed(others, "", "int direct(void);") == ["fs/c.c"])
+    }
+
+    @Test func namesThatAreMadeFromLists() async throws {
+        let files = [
+            "include/linux/m.h":
+                "#define CALL(name) sys_##name()\n#define EACH(op) op(read) op(write)\n"
+                + "#define OTHER(op) op(open)\n#define ALIAS CALL\n#define KIND read\n#define SORT KIND\n"
+                + "#define PASTE(a, b) a##b\n",
+            "fs/a.c": Self.include + "#include <linux/m.h>\nvoid a(void) { EACH(CALL); }",
+            "fs/b.c": Self.include + "#include <linux/m.h>\nvoid b(void) { OTHER(CALL); }",
+            "fs/c.c": Self.include + "#include <linux/m.h>\nvoid c(void) { ALIAS(read); }",
+            "fs/d.c": Self.include + "#include <linux/m.h>\nvoid d(void) { CALL(SORT); }",
+            "fs/e.c": Self.include + "#include <linux/m.h>\nvoid e(void) { PASTE(PASTE(sys, _re), ad)(); }",
+            "fs/f.c": Self.include + "#include <linux/m.h>\nvoid f(void) { PASTE(sys, write)(KIND); }",
+        ]
+        #expect(
+            try await narrowed(files, "int sys_read(int);", "int sys_read(long);")
+                == ["fs/a.c", "fs/c.c", "fs/d.c", "fs/e.c"])
     }
 
     @Test func sourcesThatOthersInclude() async throws {

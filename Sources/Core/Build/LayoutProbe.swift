@@ -6,6 +6,8 @@ struct PlacedLayout {
     var layout: TypeLayout
     /// In bits.
     var alignment: Int64
+    /// Where it is declared, as the compiler names the file.
+    var file: String?
 }
 
 extension Compiler {
@@ -18,11 +20,15 @@ extension Compiler {
         let object = text.dropLast(2) + ".o"
         try Files.createDirectory(workspace.work)
         try await preprocess(unit, to: text)
+        let code = try Files.read(text)
+        // What a unit does not know would not compile.
+        let known = Set(keys.filter { code.contains(Array("\($0) {".utf8)) })
+        if known.isEmpty { return [:] }
         // The compiler describes types that something has.
-        let variables = keys.enumerated().map {
+        let variables = keys.enumerated().filter { known.contains($1) }.map {
             "\nstruct __ksplice_probe_\($0) { char first; \($1) second; } __ksplice_variable_\($0);"
         }
-        try Files.write(try Files.read(text) + Array((variables.joined() + "\n").utf8), to: text)
+        try Files.write(code + Array((variables.joined() + "\n").utf8), to: text)
         try await run(unit.command.compile(text, to: String(object)), path: unit.path)
         var layouts = TypeLayouts(try DebugInformation(ObjectFile(path: String(object)), path: unit.path))
         return keys.enumerated().reduce(into: [:]) { found, type in
@@ -30,7 +36,8 @@ extension Compiler {
                 let around = layouts.layout("struct __ksplice_probe_\(type.offset)"),
                 let second = around.members.first(where: { $0.name == "second" })
             else { return }
-            found[type.element] = PlacedLayout(layout: layout, alignment: second.position)
+            found[type.element] = PlacedLayout(
+                layout: layout, alignment: second.position, file: layouts.place(type.element)?.file)
         }
     }
 }

@@ -35,9 +35,9 @@ struct HeaderUsers {
                     "\(workspace.object)/arch/\(architecture)/include/generated",
                 ], graph: graph)
             let changes = try affected.headers.map { ($0, try change($0)) }
-            let likely = Set(users).intersection(affected.sources).sorted() + users
             users = try await reach.narrowed(users, Dictionary(uniqueKeysWithValues: changes)) {
-                try await keptLayouts($0, likely)
+                let all = graph.users(of: [$1]).filter { isOfKernel($0) && $0.hasSuffix(".c") }
+                return try await keptLayouts($0, $1, Set(all).intersection(affected.sources).sorted() + all)
             }
             progress("\(users.count) of them may be reached")
         }
@@ -57,13 +57,15 @@ struct HeaderUsers {
     }
 
     /// Of types, those whose other members all stay where they are, with the names of those that change.
-    private func keptLayouts(_ types: [String: HeaderChange.Aggregate], _ sources: [String]) async throws
-        -> [String: Set<String>]
-    {
+    private func keptLayouts(
+        _ types: [String: HeaderChange.Aggregate], _ header: String, _ sources: [String]
+    ) async throws -> [String: Set<String>] {
         var unknown = Set(types.keys)
         var kept: [String: Set<String>] = [:]
-        for source in sources.prefix(Self.probes) where !unknown.isEmpty {
+        var asked = 0
+        for source in sources where !unknown.isEmpty && asked < Self.probes {
             guard let place = try await compiler.places(of: [source]).built.first else { continue }
+            asked += 1
             do {
                 let keys = unknown.sorted()
                 let unit = try await compiler.units([place], complete: true)[0]
@@ -72,7 +74,12 @@ struct HeaderUsers {
                     try await compiler.layouts(of: keys, unit: unit, isOriginal: false)
                 }
                 for key in keys {
-                    guard let old = pre[key], let new = post[key], let type = types[key] else { continue }
+                    // Another type may have the name.
+                    guard let old = pre[key], let new = post[key], let type = types[key],
+                        [old, new].allSatisfy({
+                            $0.file == header || $0.file?.hasSuffix("/" + header) == true
+                        })
+                    else { continue }
                     unknown.remove(key)
                     kept[key] = Self.names(old, new, type.members)
                 }

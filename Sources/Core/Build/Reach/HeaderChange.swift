@@ -45,6 +45,31 @@ struct HeaderChange: Sendable {
             }
         }
         for item in rest { add(item) }
+        for (key, type) in aggregates where !Self.isSingle(key, before) || !Self.isSingle(key, after) {
+            aggregates[key] = nil
+            names.formUnion(type.names)
+        }
+    }
+
+    /// Whether all who include a header see the same type of a name: of several, only the config chooses one.
+    private static func isSingle(_ key: String, _ items: [HeaderItem]) -> Bool {
+        let frames = items.compactMap(\.aggregate).filter { $0.key == key }.map(\.frame)
+        // The last line is the declaration's own.
+        return frames.count <= 1
+            || frames.allSatisfy { frame in
+                frame.lines.dropLast().map { String($0).trimmed }.allSatisfy {
+                    $0.isEmpty || $0 == "else" || isOfConfig($0) || isGuard($0)
+                }
+            }
+    }
+
+    /// `#ifndef NAME_H` around a whole header.
+    private static func isGuard(_ condition: String) -> Bool {
+        condition.hasPrefix("ifndef ") && ["_H", "_H_", "_H__"].contains(where: condition.hasSuffix)
+    }
+
+    private static func isOfConfig(_ condition: String) -> Bool {
+        ["CONFIG_", "BITFIELD", "ENDIAN", "BITS_PER_LONG"].contains { condition.contains($0) }
     }
 
     private mutating func add(_ item: HeaderItem) {
@@ -60,7 +85,7 @@ struct HeaderChange: Sendable {
     /// members nobody compares, is defined inside.
     private static func isFollowed(_ member: String) -> Bool {
         if member.hasPrefix("#if") || member.hasPrefix("#elif") {
-            return ["CONFIG_", "BITFIELD", "ENDIAN", "BITS_PER_LONG"].contains { member.contains($0) }
+            return isOfConfig(member)
         }
         let tokens = member.split(separator: " ")
         return !(tokens.count == 2 && ["struct", "union", "enum"].contains(tokens[0]))

@@ -26,9 +26,9 @@ struct HeaderReach {
         "asm-offsets.c", "bounds.c", "devicetable-offsets.c", "rq-offsets.c",
     ]
 
-    /// Of structs and unions with changed members, by their keys, those all of whose other members are where they were,
-    /// with the names of all that changes in them.
-    typealias KeptLayouts = ([String: HeaderChange.Aggregate]) async throws -> [String: Set<String>]
+    /// Of structs and unions with changed members, by their keys, and the header that declares them: those all of whose
+    /// other members are where they were, with the names of all that changes in them.
+    typealias KeptLayouts = ([String: HeaderChange.Aggregate], String) async throws -> [String: Set<String>]
 
     /// Of the sources that include one of some changed headers, those that the changes can reach, sorted.
     /// - Parameter changes: by the headers' paths.
@@ -43,16 +43,21 @@ struct HeaderReach {
         }
         if opaque.count == changes.count { return users }
         // Old code serves a type whose members stay where they are. Who uses those that change says so.
-        let aggregates = changes.values.reduce(into: [:]) { $0.merge($1.aggregates) { $0.united(with: $1) } }
-        let kept = aggregates.isEmpty ? [:] : try await keptLayouts(aggregates)
-        for (key, aggregate) in aggregates {
-            if let own = kept[key] { members.formUnion(own) } else { names.formUnion(aggregate.names) }
+        let headers = Dictionary(
+            changes.values.flatMap(\.aggregates.keys).map { ($0, 1) }, uniquingKeysWith: +)
+        for (path, change) in changes where !change.aggregates.isEmpty {
+            // Of two types with one name, a unit that knows one says nothing about the other.
+            let single = change.aggregates.filter { headers[$0.key] == 1 }
+            let kept = single.isEmpty ? [:] : try await keptLayouts(single, path)
+            for (key, aggregate) in change.aggregates {
+                if let own = kept[key] { members.formUnion(own) } else { names.formUnion(aggregate.names) }
+            }
         }
         // Also parts of sources that include nothing themselves: kernel/sched/build_policy.c is made of such.
         let included = graph.included(by: users + Self.everywhere, among: try await filesOfTree())
         let texts = try await read(users + included.union(Self.everywhere).subtracting(users).sorted())
         let generated = try await read(generatedHeaders())
-        var search = ReachSearch(try await pastePatterns(texts))
+        var search = ReachSearch(try await pastePatterns(texts), lists: texts.map(\.lists))
         search.opaque = opaque
         search.members = members.subtracting(names)
         search.names = names.union(members)
@@ -77,6 +82,7 @@ struct HeaderReach {
         var words: [Word]
         /// The macros that hold `##`.
         var pasting: [HeaderItem.Macro]
+        var lists: MacroLists
     }
 
     private func read(_ files: [String]) async throws -> [Text] {
@@ -85,7 +91,7 @@ struct HeaderReach {
             let text = try Files.read(file.hasPrefix("/") ? file : "\(folder)/\(file)")
             return Text(
                 path: file, words: Word.all(in: text),
-                pasting: PastePatterns.definitions(in: text, using: WordSet()))
+                pasting: PastePatterns.definitions(in: text, using: WordSet()), lists: MacroLists(text))
         }
     }
 
@@ -172,10 +178,14 @@ private struct ReachSearch {
     private let operators: Set<Word>
     /// Of `pasting`, what is of interest in this round.
     private var held: [Word: [Word]] = [:]
-    /// The ways to put a name together from two words.
-    private var halves: [(Word, Word)] = []
+    private let lists: [MacroLists]
+    /// Of `lists`, those that hold something of interest, and what.
+    private var listed: [Word: [Word]] = [:]
+    private var hasMoreLists = false
+    /// What an operator in plain code can put a name together from.
+    private var operatorWays = Ways()
     /// Grows with all that is known.
-    private var size: Int { names.count + opaque.count + pasting.count + heldWords }
+    private var size: Int { names.count - members.count + opaque.count + pasting.count + heldWords }
     private var heldWords = 0
     private var before = 0
 
@@ -215,7 +225,8 @@ private struct ReachSearch {
         }
     }
 
-    init(_ patterns: PastePatterns) {
+    init(_ patterns: PastePatterns, lists: [MacroLists]) {
+        self.lists = lists
         operators = Set(patterns.operators.map { Word($0) })
         shapes = patterns.macrosByPieces.map { ($0.key, $0.value.map { Word($0) }) }
         ways = Array(repeating: Ways(), count: shapes.count)
@@ -227,6 +238,16 @@ private struct ReachSearch {
         for name in names where nameWords[Word(name)] == nil { add(name) }
         for macro in pasting.keys { interest.insert(macro) }
         let known = interest
+        let old = listed.count
+        listed = [:]
+        for list in lists {
+            for macro in list.macros {
+                let words = list.words[macro.words].filter(known.contains)
+                if !words.isEmpty { listed[macro.name, default: []] += words }
+            }
+        }
+        for macro in listed.keys { interest.insert(macro) }
+        hasMoreLists = listed.count != old
         held = pasting.mapValues { $0.filter(known.contains) }
         before = size
     }
@@ -245,11 +266,15 @@ private struct ReachSearch {
         let bytes = Array(name.utf8)
         for start in bytes.indices {
             for end in (start + 1)...bytes.count { interest.insert(Word(bytes[start..<end])) }
-            if start > 0 { halves.append((Word(bytes[..<start]), Word(bytes[start...]))) }
+        }
+        for pieces in [[PastePattern.Piece.word, .word], [.word, .word, .word]] where !operators.isEmpty {
+            for way in PastePattern.ways(pieces, to: name) ?? [] where way != [Word(name)] {
+                operatorWays.add(way)
+            }
         }
     }
 
-    var hasGrown: Bool { before != size }
+    var hasGrown: Bool { before != size || hasMoreLists }
 
     /// Whether one of the words is a name.
     func isNamed(in words: [Word]) -> Bool { words.contains { nameWords[$0] != nil } }
@@ -262,16 +287,22 @@ private struct ReachSearch {
     /// Whether words can lead to a name.
     func reaches(_ words: [Word]) -> Bool {
         if isNamed(in: words) { return true }
-        var queue = words.filter { pasting[$0] != nil }
-        let hasOperator = !operators.isEmpty && words.contains(where: operators.contains)
-        if queue.isEmpty && !hasOperator { return false }
         var all = Set(words)
-        if hasOperator, halves.contains(where: { all.contains($0.0) && all.contains($0.1) }) { return true }
-        var macros = Set(queue)
-        while let macro = queue.popLast() {
+        var open = words.filter { listed[$0] != nil }
+        while let macro = open.popLast() {
+            for word in listed[macro] ?? [] where all.insert(word).inserted && listed[word] != nil {
+                open.append(word)
+            }
+        }
+        var queue = all.filter { pasting[$0] != nil }
+        let hasOperator = !operators.isDisjoint(with: all)
+        if queue.isEmpty && !hasOperator { return false }
+        if hasOperator && operatorWays.isOpen(to: all) { return true }
+        var macros = queue
+        while let macro = queue.popFirst() {
             for word in held[macro] ?? [] {
                 all.insert(word)
-                if pasting[word] != nil && macros.insert(word).inserted { queue.append(word) }
+                if pasting[word] != nil && macros.insert(word).inserted { queue.insert(word) }
             }
         }
         let shapes = macros.reduce(into: Set<Int>()) { $0.formUnion(making[$1] ?? []) }

@@ -19,13 +19,17 @@ struct PastePattern: Hashable, Sendable {
     static func ways(_ pieces: [Piece], to name: String) -> Set<Set<Word>>? {
         var ways: Set<Set<Word>> = []
         collect(pieces[...], Array(name.utf8)[...], [], &ways)
-        return ways.isEmpty ? nil : ways
+        // So many that words for one of them are everywhere.
+        return ways.count > mostWays ? [[]] : ways.isEmpty ? nil : ways
     }
+
+    private static let mostWays = 2000
 
     private static func collect(
         _ pieces: ArraySlice<Piece>, _ name: ArraySlice<UInt8>, _ words: Set<Word>,
         _ ways: inout Set<Set<Word>>
     ) {
+        guard ways.count <= mostWays else { return }
         guard let piece = pieces.first else {
             if name.isEmpty { ways.insert(words) }
             return
@@ -75,35 +79,11 @@ struct PastePatterns: Sendable {
     /// The macros of a text whose definitions hold `##` or one of some words. Only their lines are read.
     static func definitions(in text: [UInt8], using operators: WordSet) -> [HeaderItem.Macro] {
         var found: [HeaderItem.Macro] = []
-        text.withUnsafeBufferPointer { bytes in
-            var start = 0
-            while start < bytes.count {
-                var end = start
-                var (isDirective, isPasting) = (false, false)
-                var first: UInt8 = 0
-                while end < bytes.count {
-                    let c = bytes[end]
-                    if c == UInt8(ascii: "\n") && (end == start || bytes[end - 1] != UInt8(ascii: "\\")) {
-                        break
-                    }
-                    if first == 0 && c > 0x20 {
-                        first = c
-                        isDirective = c == UInt8(ascii: "#")
-                    } else if c == UInt8(ascii: "#") && bytes[end - 1] == c {
-                        isPasting = true
-                    }
-                    end += 1
-                }
-                if isDirective {
-                    let line = Array(bytes[start..<end])
-                    if isPasting
-                        || !operators.isEmpty && Word.all(in: line).contains(where: operators.contains)
-                    {
-                        found += HeaderItem.items(of: line).compactMap(\.macro)
-                    }
-                }
-                start = end + 1
-            }
+        Directive.forEach(in: text) { line, isPasting in
+            let isWanted =
+                isPasting
+                || !operators.isEmpty && Word.all(in: Array(line)).contains(where: operators.contains)
+            if isWanted { found += HeaderItem.items(of: Array(line)).compactMap(\.macro) }
         }
         return found
     }

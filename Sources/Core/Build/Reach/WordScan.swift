@@ -23,7 +23,7 @@ struct Word: Hashable, Sendable {
     static func all(in text: [UInt8]) -> [Word] {
         // Open addressing; a word of source has four bytes or more on average. No word has the number 0.
         var bits = 6
-        while 1 << bits < text.count / 2 { bits += 1 }
+        while 1 << bits <= text.count / 2 + 1 { bits += 1 }
         var table = [UInt64](repeating: 0, count: 1 << bits)
         let mask = table.count - 1
         var found: [Word] = []
@@ -65,18 +65,14 @@ struct WordSet: Sendable {
 
     var isEmpty: Bool { words.isEmpty }
 
-    /// Whether it was not there yet.
-    @discardableResult
-    mutating func insert(_ word: Word) -> Bool {
+    mutating func insert(_ word: Word) {
         let (index, bit) = Self.place(word)
         mayHold[index] |= bit
-        return words.insert(word).inserted
+        words.insert(word)
     }
 
     func contains(_ word: Word) -> Bool {
         let (index, bit) = Self.place(word)
         return mayHold[index] & bit != 0 && words.contains(word)
     }
-
-    mutating func removeAll() { self = WordSet() }
 }
