@@ -73,6 +73,25 @@ import Testing
         #expect(used.changesKernel)
     }
 
+    /// What objtool cannot see of a callee that is not shipped.
+    @Test func callsThatNeverReturnAreToldToObjtool() async throws {
+        let others = """
+            int counter;
+            static __attribute__((noinline)) void stop(int x) { counter = x; __builtin_trap(); }
+            static __attribute__((noinline)) void go_on(int x) { counter = x; }
+
+            """
+        let caller = "int f(int x) { go_on(x); if (x > 1) stop(x); return counter; }"
+        let fixture = try await DiffFixture(others + caller, others + caller.replacing("> 1", with: "> 2"))
+        let object = try #require(fixture.difference.shipment).object
+        let table = try #require(object.section(named: ".discard.unreachable"))
+        let entries = object.sections[table].relocations
+        #expect(object.sections[table].contents.count == 4 && entries.count == 1)
+        let code = object.sections[object.symbols[entries[0].symbol].section]
+        let call = try #require(code.relocations.first { $0.offset == Int(entries[0].addend) - 4 })
+        #expect(object.symbols[call.symbol].name == "stop")
+    }
+
     @Test func whatMovesIsToldWithItsOldPlace() async throws {
         let body = "int f(void) { return 1; }"
         let user = "int f(void); int g(void) { return f(); }"
@@ -82,7 +101,7 @@ import Testing
         let none = KernelSymbols([])
         #expect(ExistingNames.findings([new], none).isEmpty)
         let moved = ExistingNames.findings([gone, new], none)
-        #expect(moved.map(\.code) == ["exists-elsewhere"] && moved[0].symbol == "f")
+        #expect(moved.map(\.code) == ["exists-elsewhere"] && moved[0].symbol == "f" && moved[0].line == 1)
         for (kind, count) in [("T", 1), ("W", 1), ("t", 0)] {
             let symbols = KernelSymbols([
                 KernelSymbol(address: 0x1000, kind: UInt8(ascii: kind.unicodeScalars.first!), name: "f")

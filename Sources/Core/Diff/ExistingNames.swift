@@ -14,12 +14,13 @@ enum ExistingNames {
                             && symbols.named(name, in: nil).contains(where: \.mayBeGlobal)
                 else { return nil }
                 let place = holder.map { " in '\($0.path)'" } ?? ""
-                return Finding(
-                    "exists-elsewhere", .error, file: unit.path, symbol: name,
-                    "'\(name)' is new in this file, and the kernel has it already\(place)",
-                    advice:
-                        "code that the update does not change goes on with the old one; change it where it stands, and leave its move to another commit"
-                )
+                return unit.places.located(
+                    Finding(
+                        "exists-elsewhere", .error, file: unit.path, symbol: name,
+                        "'\(name)' is new in this file, and the kernel has it already\(place)",
+                        advice:
+                            "code that the update does not change goes on with the old one; change it where it stands, and leave its move to another commit"
+                    ))
             }
         }
     }

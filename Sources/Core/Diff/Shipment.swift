@@ -42,6 +42,7 @@ struct Shipper {
     private var places: [Int: (section: Int, offset: Int)] = [:]
     private var contents: [ContentKey: (section: Int, offset: Int)] = [:]
     private var chunks: [Chunk] = []
+    private var deadEnds: DeadEnds
 
     private struct ContentKey: Hashable {
         var isString: Bool
@@ -66,6 +67,7 @@ struct Shipper {
         self.changes = changes
         self.changedConstants = changedConstants.union(inPlace)
         self.inPlace = inPlace
+        deadEnds = DeadEnds(post)
         out = ObjectFile(machine: post.object.machine, is64Bit: post.object.is64Bit, type: post.object.type)
         shipment = Shipment(object: out)
     }
@@ -293,6 +295,20 @@ struct Shipper {
                 finding: "nameless-reference")
         }
         relocation.symbol = reference(span.name, span: index)
+        let isCall =
+            chunk.isCode && span.isFunction && isEntry(addend, relocation)
+            && out.sections[chunk.section].contents[relocation.offset - 1] == 0xe8
+        if isCall && deadEnds.contain(index) { endCode(chunk.section, at: relocation.offset + 4) }
+    }
+
+    /// Tells objtool that the instruction in front of a place is never left.
+    private mutating func endCode(_ section: Int, at offset: Int) {
+        let table = outSection(
+            ".discard.unreachable", like: Section(name: "", type: 1, flags: SectionFlags.alloc, alignment: 4))
+        let entry = append(bytes: [0, 0, 0, 0], size: 4, 1, to: table)
+        // R_X86_64_PC32
+        out.sections[table].relocations.append(
+            .init(offset: entry, type: 2, symbol: sectionSymbols[section]!, addend: Int64(offset)))
     }
 
     private func isTable(_ section: Int) -> Bool {

@@ -1,7 +1,10 @@
 // Where the symbols that findings are about are declared, from debug information: in post, or in pre for what is gone.
 
-struct SymbolPlaces {
+struct SymbolPlaces: Sendable {
     private var places: [String: SourceLine] = [:]
+
+    /// Knows nothing.
+    init() {}
 
     init(pre: (ObjectFile, DebugInformation), post: (ObjectFile, DebugInformation)) {
         // What post says counts.

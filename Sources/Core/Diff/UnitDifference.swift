@@ -30,6 +30,8 @@ public struct UnitDifference: Sendable {
     let exports: Set<String>
     /// Types whose layout differs in a way that objects which exist do not mind, by their keys.
     let harmlessTypes: Set<String>
+    /// Where the unit's symbols are declared.
+    let places: SymbolPlaces
 
     struct OldPart: Sendable {
         var family: String
@@ -76,7 +78,8 @@ public struct UnitDifference: Sendable {
                 path: path, module: module, preObject: try ObjectFile(path: prePath), preObjectBytes: [],
                 functions: [], findings: [finding], records: [], shipment: nil, preSymbols: [:], oldParts: [],
                 constants: [],
-                hooks: [], declaresIDs: false, newExports: [], exports: [], harmlessTypes: [])
+                hooks: [], declaresIDs: false, newExports: [], exports: [], harmlessTypes: [],
+                places: SymbolPlaces())
         }
     }
 
@@ -133,7 +136,7 @@ public struct UnitDifference: Sendable {
             preSymbols: preSymbols(pre, comparison, shipment), oldParts: oldParts(changes, pre),
             constants: constants.inPlace, hooks: hooks, declaresIDs: HookKind.declaresIDs(post),
             newExports: newExports, exports: Set((exports.pre + exports.post).map(\.name)),
-            harmlessTypes: Set(types.filter { $0.weight == .harmless }.map(\.key)))
+            harmlessTypes: Set(types.filter { $0.weight == .harmless }.map(\.key)), places: places)
     }
 
     /// A task may be inside any part of an old function, also one that post has no longer.
