@@ -54,8 +54,6 @@ struct UnitLocator {
 
     /// Finds the place of a `.c` or `.S` file, given by its path in the tree.
     func place(of path: String) async throws -> UnitPlace {
-        // User mode Linux is an architecture of its own; this is its part that depends on the processor.
-        if path.hasPrefix("arch/\(architecture)/um/") { return .nothing }
         let target = String(path[..<path.lastIndex(of: ".")!]) + ".o"
         // An object may be listed by a folder above its own (`foo-y += sub/bar.o`).
         var folder = target.directoryPart
@@ -93,7 +91,7 @@ struct UnitLocator {
         while child.directoryPart != "." {
             let parent = child.directoryPart
             if parent.directoryPart == "." && parent == "arch" { return true }
-            if parent.directoryPart == "arch" { return true }
+            if parent.directoryPart == "arch" { return try await isListedByArchitecture(child) }
             if try await reachable(parent)?.folders.contains(child) != true {
                 // Skipping a level is allowed: obj-y += lib/zstd/ in the folder above.
                 var above = parent.directoryPart
@@ -107,6 +105,27 @@ struct UnitLocator {
             child = parent
         }
         return true
+    }
+
+    /// Whether a folder directly below the architecture's is entered: its Kbuild lists it, or its Makefile adds it to the
+    /// kernel's own lists (`drivers-$(CONFIG_PCI) += arch/x86/pci/`). User mode Linux is an architecture of its own;
+    /// nobody lists its part that depends on the processor.
+    private func isListedByArchitecture(_ folder: String) async throws -> Bool {
+        let parent = folder.directoryPart
+        if try await reachable(parent)?.folders.contains(folder) == true { return true }
+        let makefile = "\(source)/\(parent)/Makefile"
+        guard Files.exists(makefile) else { return false }
+        let options = try Files.readText(object + "/include/config/auto.conf").lines
+        return try Files.readText(makefile).lines.contains { line in
+            let words = line.split { $0 == " " || $0 == "\t" }
+            guard words.contains(where: { $0 == folder + "/" }), let list = words.first,
+                let dash = list.firstIndex(of: "-")
+            else { return false }
+            let condition = list[list.index(after: dash)...]
+            if condition == "y" { return true }
+            guard condition.hasPrefix("$("), condition.hasSuffix(")") else { return false }
+            return options.contains("\(condition.dropFirst(2).dropLast())=y")
+        }
     }
 
     private func evaluate(_ folder: String) async throws -> Folder {
@@ -125,7 +144,8 @@ struct UnitLocator {
     private func ask(_ folder: String) async throws -> String {
         let result = try await Command(
             [
-                "make", "-s", "-rR", "-f", "-", "obj=\(folder)", "srctree=\(source)", "objtree=.",
+                "make", "-s", "-rR", "-I", source, "-f", "-", "obj=\(folder)", "srctree=\(source)",
+                "objtree=.",
                 "VPATH=\(source)",
                 "SRCARCH=\(architecture)",
             ], directory: object, environment: makeEnvironment, input: Array(Self.makefile.utf8)

@@ -65,15 +65,23 @@ struct FileReview {
 
     private func assembly(_ paths: [String], _ postFiles: [String: [UInt8]?]) async throws -> [Finding] {
         guard !paths.isEmpty else { return [] }
-        let units = try await compiler.units(compiler.places(of: paths).built, complete: true)
-        guard !units.isEmpty else { return [] }
-        let pre = try await compiler.assemble(units, label: "pre")
         var files = postFiles
         for path in paths {
             if let content = try repository.blob(path, tree: postTree) {
                 files.updateValue(content, forKey: path)
             }
         }
+        let places = try await compiler.places(of: paths).built
+        // Most of what a header says is not for the assembler.
+        let all = try await compiler.units(places)
+        let before = try await compiler.preprocess(all, isOriginal: true)
+        let after = try await workspace.withFiles(files) {
+            try await compiler.preprocess(all, isOriginal: false)
+        }
+        let changed = zip(places, zip(before, after)).filter { $1.0.codeDigest != $1.1.codeDigest }.map(\.0)
+        guard !changed.isEmpty else { return [] }
+        let units = try await compiler.units(changed, complete: true)
+        let pre = try await compiler.assemble(units, label: "pre")
         let post = try await workspace.withFiles(files) { try await compiler.assemble(units, label: "post") }
         return try units.indices.compactMap { index in
             let names = AssemblyComparison.differences(
