@@ -11,7 +11,7 @@
 //     listings/ what each folder's Makefile makes of its sources
 //     commands/ how kbuild would compile what was never built here
 //     includes  the tree's id, and its #include lines; those that name sources also in includes.sources
-//     work/     files of the run that holds the lock
+//     work/     a folder with files of the run that holds the lock
 //     module/   ksplice.ko and what is linked into each update
 //
 // Interrupted at any point, the next process finds the record of the step missing and repeats it.
@@ -48,8 +48,9 @@ public struct Workspace: Sendable {
     var listings: String { root + "/listings" }
     var commands: String { root + "/commands" }
     public var moduleFolder: String { (scratch ?? root) + "/module" }
-    /// Files of one run.
-    public var work: String { (scratch ?? root) + "/work" }
+    private var works: String { (scratch ?? root) + "/work" }
+    /// Files of one run. The compiler of a run that was killed may still write to that one's.
+    public var work: String { works + "/\(getpid())" }
     private var treeRecord: String { root + "/tree" }
     private var preparedRecord: String { root + "/prepared" }
 
@@ -90,17 +91,18 @@ public struct Workspace: Sendable {
     /// Empties the folder for files of one run, before and after the run: what it preprocesses of a wide header's users are
     /// gigabytes. What a killed run left goes when the next one begins.
     func withWorkFolder<Value>(_ body: () async throws -> Value) async throws -> Value {
-        func empty() throws {
-            try Files.remove(work)
-            try Files.createDirectory(work)
+        for left in Files.isDirectory(works) ? try Files.list(works) : [] {
+            do { try Files.remove(works + "/" + left) } catch is Failure where left != "\(getpid())" {
+                // Something is still written there: the next run removes it.
+            }
         }
-        try empty()
+        try Files.createDirectory(work)
         do {
             let value = try await body()
-            try empty()
+            try Files.remove(work)
             return value
         } catch {
-            try empty()
+            try Files.remove(work)
             throw error
         }
     }
