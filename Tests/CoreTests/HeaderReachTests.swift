@@ -166,6 +166,7 @@ import Testing
         let change = HeaderChange(pre: Array(pre.utf8), post: Array(post.utf8))
         return try await HeaderReach(source: source, generated: [folder + "/generated"], graph: graph)
             .narrowed(graph.users(of: ["include/linux/h.h"]), ["include/linux/h.h": change]) { _, _ in kept }
+            .all
     }
 
     private static let include = "#include <linux/h.h>\n"
@@ -231,6 +232,28 @@ import Testing
         #expect(try await narrowed(others, "", "int map3(void);") == ["fs/a.c"])
         #expect(try await narrowed(others, "", "int counted2(void);") == ["fs/b.c"])
         #expect(try await narrowed(others, "", "int direct(void);") == ["fs/c.c"])
+    }
+
+    @Test func typesThatAreKnownByPointers() async throws {
+        let files = [
+            "include/linux/i.h": Self.include
+                + "struct t { struct s *link; int b; };\nstruct u { struct s whole; };\n"
+                + "struct v { int (*act)(struct s *p); struct s *(*get)(void); };\n"
+                + "int take(struct s *p);\nstruct s *give(void);\n"
+                + "static inline int look(struct s *p) { return p->a; }\n",
+            "fs/t.c": "#include <linux/i.h>\nint t(struct t *p) { return p->b; }",
+            "fs/link.c": "#include <linux/i.h>\nint t(struct t *p) { return p->link->a; }",
+            "fs/local.c": "#include <linux/i.h>\nint l(void) { int link = 1; return link; }",
+            "fs/u.c": "#include <linux/i.h>\nint u(struct u *p) { return sizeof(*p); }",
+            "fs/act.c": "#include <linux/i.h>\nint v(struct v *p) { return p->act(NULL); }",
+            "fs/get.c": "#include <linux/i.h>\nint v(struct v *p) { return p->get()->a; }",
+            "fs/take.c": "#include <linux/i.h>\nint w(void) { return take(NULL); }",
+            "fs/give.c": "#include <linux/i.h>\nint w(void) { return give()->a; }",
+            "fs/look.c": "#include <linux/i.h>\nint w(void *p) { return look(p); }",
+        ]
+        #expect(
+            try await narrowed(files, "struct s { int a; };", "struct s { long z; int a; };")
+                == ["fs/get.c", "fs/give.c", "fs/link.c", "fs/look.c", "fs/u.c"])
     }
 
     @Test func namesThatAreMadeFromLists() async throws {

@@ -4,6 +4,8 @@
 struct AffectedFiles {
     /// Sources to compile before and after.
     var sources: [String] = []
+    /// Of those that the headers reach, some that mention what changes themselves.
+    var closest: [String] = []
     /// Headers: every source that includes one, directly or not, may change.
     var headers: [String] = []
     /// Files about which more must be known before anything is said (`FileReview`).

@@ -114,12 +114,12 @@ struct CreateJob {
                 hint: "the running kernel does not contain this code; there is nothing to update")
         }
         guard places.count <= options.maximumUnits || affected.headers.isEmpty else {
-            throw Refusal(findings: [
-                Finding(
-                    "too-many-units", .error, file: affected.headers[0],
-                    "the change of \(affected.headers.joined(separator: ", ")) may reach \(places.count) source files that this config builds",
-                    advice: "move the change into the .c files that need it, or raise --max-units")
-            ])
+            let finding = Finding(
+                "too-many-units", .error, file: affected.headers[0],
+                "the change of \(affected.headers.joined(separator: ", ")) may reach \(places.count) source files that this config builds",
+                advice: "move the change into the .c files that need it, or raise --max-units")
+            let closest = places.filter { affected.closest.contains($0.path) }.prefix(Self.samples)
+            throw Refusal(findings: [finding] + (try await sample(Array(closest), compiler, source)))
         }
         let units = try await clock.measure("units") { try await compiler.units(places) }
         let pairs = try await clock.measure("compiler") { try await compile(units, compiler, source) }
@@ -127,6 +127,30 @@ struct CreateJob {
         let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
         let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
         return try await finish(pairs, source, compiler, builder, parts, known, changed)
+    }
+
+    private static let samples = 4
+
+    /// What is found in a few units of too many.
+    private func sample(
+        _ places: [(path: String, module: String?)], _ compiler: Compiler, _ source: SourceChange
+    ) async throws -> [Finding] {
+        do {
+            let units = try await compiler.units(places)
+            let pairs = try await compile(units, compiler, source)
+            let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
+            let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
+            let tables = try await builder.parts(objtool: objtool, progress: creator.progress).tables
+            let compared = try await inParallel(pairs) { pair in
+                try UnitDifference.examine(
+                    path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
+                    tables: tables, replacing: options.replacedConstants, source: source)
+            }
+            return Finding.merged(compared.flatMap(\.findings))
+        } catch is Failure {
+            // Not one of them is reached, or the change does not compile: that there are too many says enough.
+            return []
+        }
     }
 
     /// Whether the change's own sources compile is known in seconds, whom its headers reach in minutes.

@@ -25,6 +25,7 @@ struct HeaderUsers {
         }
         let graph = try await workspace.includeGraph(
             tree: preTree, architecture: architecture, sourcesOnly: affected.headers.isEmpty)
+        var complete = affected
         var users = graph.users(of: affected.headers).filter(isOfKernel)
         if users.count > Self.few {
             progress("following what changed through \(users.count) possible users")
@@ -35,7 +36,9 @@ struct HeaderUsers {
                     "\(workspace.object)/arch/\(architecture)/include/generated",
                 ], graph: graph)
             let changes = try affected.headers.map { ($0, try change($0)) }
-            users = try await reach.narrowed(users, Dictionary(uniqueKeysWithValues: changes)) {
+            (users, complete.closest) = try await reach.narrowed(
+                users, Dictionary(uniqueKeysWithValues: changes)
+            ) {
                 let all = graph.users(of: [$1]).filter { isOfKernel($0) && $0.hasSuffix(".c") }
                 return try await keptLayouts($0, $1, Set(all).intersection(affected.sources).sorted() + all)
             }
@@ -44,7 +47,6 @@ struct HeaderUsers {
         // Sources include sources, too: compat_binfmt_elf.c is binfmt_elf.c once more.
         let includers = graph.users(of: affected.sources)
         let all = Set(affected.sources + affected.assembly + users + includers).filter(isOfKernel).sorted()
-        var complete = affected
         complete.sources = all.filter { $0.hasSuffix(".c") }
         complete.assembly = all.filter { $0.hasSuffix(".S") }
         return complete

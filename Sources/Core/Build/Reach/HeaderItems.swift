@@ -8,7 +8,7 @@ struct HeaderItem: Sendable {
     var key: String
     /// Names that lead to it; nil where the text does not tell them.
     var names: Set<String>?
-    /// All identifiers in it.
+    /// All identifiers in it; where one may name a member, also with a point in front (`Word.member`).
     var words: Set<String>
     /// A test by #if: whoever changes what it tests may change anything below it.
     var isCondition = false
@@ -16,6 +16,9 @@ struct HeaderItem: Sendable {
     var macro: Macro?
     /// Of a struct or union with a name: what it is called and what it holds.
     var aggregate: Aggregate?
+    /// Structs and unions that it knows by pointers alone, which stay what they are whatever the type becomes, with the names
+    /// of the members that lead to an object of the type. A parameter leads nowhere.
+    var pointers: [String: Set<String>] = [:]
 
     struct Macro: Sendable {
         var name: String
@@ -89,7 +92,7 @@ private struct HeaderReader {
             HeaderItem(
                 key: context + conditions + "\n" + text, names: shape.names,
                 words: words(tokens.map(\.token)),
-                aggregate: shape.aggregate(tokens, context, inner)))
+                aggregate: shape.aggregate(tokens, context, inner), pointers: shape.pointers(tokens)))
         tokens = []
         inner = []
         isBody = false
@@ -132,8 +135,18 @@ private struct HeaderReader {
     }
 
     private func words(_ tokens: some Sequence<SourceToken>) -> Set<String> {
-        // A number can be a piece of a name that a macro makes.
-        Set(tokens.filter { $0.kind == .word || $0.kind == .number }.map(\.text))
+        var found: Set<String> = []
+        var isMember = false
+        for token in tokens {
+            // A number can be a piece of a name that a macro makes.
+            if token.kind == .word || token.kind == .number {
+                found.insert(token.text)
+                if isMember { found.insert("." + token.text) }
+            }
+            // The last sign of an arrow will do.
+            isMember = token.is(".") || token.is(">") || token.is(",")
+        }
+        return found
     }
 
     private func define(_ tokens: [SourceToken], _ text: String) -> HeaderItem {
@@ -285,6 +298,53 @@ private struct ItemShape {
         return HeaderItem.Aggregate(
             key: tokens[0].token.text + " " + tokens[1].token.text, members: members,
             frame: context + "\n" + outside.joined(separator: " "))
+    }
+
+    /// See `HeaderItem.pointers`.
+    func pointers(_ tokens: [DepthToken]) -> [String: Set<String>] {
+        guard names != nil else { return [:] }
+        let hasBraces = tokens.contains { $0.is("{") }
+        let isAggregate = hasBraces && aggregate(tokens, "", []) != nil
+        var found: [String: Set<String>] = [:]
+        var others: Set<String> = []
+        for (index, token) in tokens.enumerated() where token.token.kind == .word {
+            let word = token.token.text
+            guard Self.isPointed(tokens, index) else {
+                others.insert(word)
+                continue
+            }
+            if isAggregate, let members = Self.memberNames(tokens, index) {
+                found[word, default: []].formUnion(members)
+            } else if !hasBraces && token.depth > 0 {
+                found[word, default: []].formUnion([])
+            } else {
+                others.insert(word)
+            }
+        }
+        return found.filter { !others.contains($0.key) }
+    }
+
+    /// `struct WORD *`, also with an attribute such as `__rcu` in between.
+    private static func isPointed(_ tokens: [DepthToken], _ index: Int) -> Bool {
+        guard index > 0, ["struct", "union"].contains(tokens[index - 1].token.text) else { return false }
+        let next = tokens[(index + 1)...].first { !$0.token.text.hasPrefix("__") }
+        return next?.is("*") == true
+    }
+
+    /// The names of the members whose declaration holds a token; none where it is a parameter's type, nil where the
+    /// declaration does not tell them.
+    private static func memberNames(_ tokens: [DepthToken], _ index: Int) -> Set<String>? {
+        func isEnd(_ token: DepthToken) -> Bool { token.is(";") || token.is("{") || token.is("}") }
+        guard let start = tokens[..<index].lastIndex(where: isEnd),
+            let end = tokens[index...].firstIndex(where: isEnd), tokens[end].is(";")
+        else { return nil }
+        let declaration = tokens[(start + 1)..<end]
+        let text = declaration.map(\.token.text).joined(separator: " ")
+        guard let names = HeaderItem.Aggregate.declaredNames(text) else { return nil }
+        let pair = zip(declaration.indices, declaration.indices.dropFirst()).first {
+            tokens[$0].is("(") && tokens[$1].is("*")
+        }
+        return pair.map { index > $0.1 } == true ? [] : names
     }
 
     /// Of `struct s { ... };`: nil where it makes a variable, too.

@@ -30,10 +30,11 @@ struct HeaderReach {
     /// other members are where they were, with the names of all that changes in them.
     typealias KeptLayouts = ([String: HeaderChange.Aggregate], String) async throws -> [String: Set<String>]
 
-    /// Of the sources that include one of some changed headers, those that the changes can reach, sorted.
+    /// Of the sources that include one of some changed headers, those that the changes can reach, sorted, and those of them
+    /// that mention what changes themselves.
     /// - Parameter changes: by the headers' paths.
     func narrowed(_ users: [String], _ changes: [String: HeaderChange], keptLayouts: KeptLayouts) async throws
-        -> [String]
+        -> (all: [String], closest: [String])
     {
         var opaque: Set<String> = []
         var (names, members): (Set<String>, Set<String>) = ([], [])
@@ -41,7 +42,7 @@ struct HeaderReach {
             names.formUnion(change.names)
             if change.isOpaque { opaque.insert(path) }
         }
-        if opaque.count == changes.count { return users }
+        if opaque.count == changes.count { return (users, []) }
         // Old code serves a type whose members stay where they are. Who uses those that change says so.
         let headers = Dictionary(
             changes.values.flatMap(\.aggregates.keys).map { ($0, 1) }, uniquingKeysWith: +)
@@ -61,18 +62,23 @@ struct HeaderReach {
         search.opaque = opaque
         search.members = members.subtracting(names)
         search.names = names.union(members)
+        var closest: [String] = []
         repeat {
             search.begin()
             guard search.names.count < Self.mostNames, search.pasting.count < Self.mostMacros,
                 !generated.contains(where: { search.isNamed(in: $0.words) })
-            else { return users }
+            else { return (users, closest) }
             try await advance(&search, texts)
+            if closest.isEmpty { closest = search.found.intersection(users).sorted() }
         } while search.hasGrown
         // What these make of names goes on in generated headers under others.
-        if search.found.contains(where: { Self.generators.contains($0.lastPathComponent) }) { return users }
+        if search.found.contains(where: { Self.generators.contains($0.lastPathComponent) }) {
+            return (users, closest)
+        }
         // A source that others include is reached where they are.
         let found = search.found + graph.users(of: search.found.sorted())
-        return Set(found + graph.users(of: search.opaque.sorted())).intersection(users).sorted()
+        let all = Set(found + graph.users(of: search.opaque.sorted())).intersection(users).sorted()
+        return (all, closest)
     }
 
     /// What is kept of a file.
@@ -197,6 +203,7 @@ private struct ReachSearch {
         /// The name of a macro that is called. One that is not hands nothing on: what it makes is in it.
         let macro: Word?
         let declared: Set<String>
+        let pointers: [(type: Word, members: Set<String>)]
 
         init(_ item: HeaderItem) {
             words = item.words.map { Word($0) }
@@ -204,6 +211,7 @@ private struct ReachSearch {
             isCondition = item.isCondition
             macro = item.macro.flatMap { $0.parameters == nil ? nil : Word($0.name) }
             declared = item.aggregate?.declared ?? []
+            pointers = item.pointers.map { (Word($0.key), $0.value) }
         }
     }
 
@@ -254,8 +262,10 @@ private struct ReachSearch {
 
     private mutating func add(_ name: String) {
         nameWords[Word(name)] = name
+        interest.insert(Word(name))
+        let plain = name.hasPrefix(".") ? String(name.dropFirst()) : name
         for (index, shape) in shapes.enumerated() {
-            guard let found = PastePattern.ways(shape.pieces, to: name) else { continue }
+            guard let found = PastePattern.ways(shape.pieces, to: plain) else { continue }
             for way in found { ways[index].add(way) }
             for macro in shape.macros {
                 if pasting[macro] == nil { pasting[macro] = [] }
@@ -263,12 +273,12 @@ private struct ReachSearch {
             }
         }
         // What the name can be put together from.
-        let bytes = Array(name.utf8)
+        let bytes = Array(plain.utf8)
         for start in bytes.indices {
             for end in (start + 1)...bytes.count { interest.insert(Word(bytes[start..<end])) }
         }
         for pieces in [[PastePattern.Piece.word, .word], [.word, .word, .word]] where !operators.isEmpty {
-            for way in PastePattern.ways(pieces, to: name) ?? [] where way != [Word(name)] {
+            for way in PastePattern.ways(pieces, to: plain) ?? [] where way != [Word(plain)] {
                 operatorWays.add(way)
             }
         }
@@ -324,7 +334,13 @@ private struct ReachSearch {
                 let declared = Set(item.declared.intersection(members).map { Word($0) })
                 words.removeAll(where: declared.contains)
             }
-            guard reaches(words) else { continue }
+            let pointed = item.pointers.filter { nameWords[$0.type] != nil && pasting[$0.type] == nil }
+            words.removeAll { word in pointed.contains { $0.type == word } }
+            guard reaches(words) else {
+                // Who follows a pointer of another type says by which member.
+                names.formUnion(pointed.flatMap(\.members).map { "." + $0 })
+                continue
+            }
             if let own = item.names, !item.isCondition {
                 names.formUnion(own)
                 members.subtract(own)

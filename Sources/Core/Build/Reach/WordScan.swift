@@ -19,11 +19,15 @@ struct Word: Hashable, Sendable {
     static let seed: UInt64 = 0xcbf2_9ce4_8422_2325
     static func mix(_ hash: UInt64, _ byte: UInt8) -> UInt64 { (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
 
-    /// The different words of a text, also those in its comments and strings, in no order.
+    /// What stands for the use of a member: its name behind a point, an arrow, or, as in `offsetof`, a comma.
+    static func member(_ name: String) -> Word { Word("." + name) }
+
+    /// The different words of a text, also those in its comments and strings, in no order; where one may name a member,
+    /// `member`, too.
     static func all(in text: [UInt8]) -> [Word] {
         // Open addressing; a word of source has four bytes or more on average. No word has the number 0.
         var bits = 6
-        while 1 << bits <= text.count / 2 + 1 { bits += 1 }
+        while 1 << bits <= text.count + 1 { bits += 1 }
         var table = [UInt64](repeating: 0, count: 1 << bits)
         let mask = table.count - 1
         var found: [Word] = []
@@ -35,11 +39,18 @@ struct Word: Hashable, Sendable {
                         position += 1
                         continue
                     }
+                    let isMember = mayNameMember(bytes, position)
                     var hash = seed
+                    var dotted = mix(seed, UInt8(ascii: "."))
                     while position < bytes.count, SourceLexer.isWordByte(bytes[position]) {
                         hash = mix(hash, bytes[position])
+                        dotted = mix(dotted, bytes[position])
                         position += 1
                     }
+                    if isMember { add(dotted) }
+                    add(hash)
+                }
+                func add(_ hash: UInt64) {
                     var slot = Int(truncatingIfNeeded: hash >> 20) & mask
                     while table[slot] != 0 && table[slot] != hash { slot = (slot + 1) & mask }
                     if table[slot] == 0 {
@@ -50,6 +61,19 @@ struct Word: Hashable, Sendable {
             }
         }
         return found
+    }
+
+    private static func mayNameMember(_ bytes: UnsafeBufferPointer<UInt8>, _ position: Int) -> Bool {
+        var before = position - 1
+        while before >= 0, bytes[before] <= UInt8(ascii: " ") || bytes[before] == UInt8(ascii: "\\") {
+            before -= 1
+        }
+        guard before >= 0 else { return false }
+        switch bytes[before] {
+        case UInt8(ascii: "."), UInt8(ascii: ","): return true
+        case UInt8(ascii: ">"): return before > 0 && bytes[before - 1] == UInt8(ascii: "-")
+        default: return false
+        }
     }
 }
 
