@@ -73,6 +73,24 @@ import Testing
         #expect(used.changesKernel)
     }
 
+    @Test func aConstantThatNoCodeRefersToIsCopied() async throws {
+        let text = """
+            static const char name[] = "f"; static const char other[] = "g";
+            struct entry { const char *name; };
+            static struct entry entry __attribute__((used)) = { name };
+            int g(int i) { return other[i]; } void say(const char *); void act(void);
+
+            """
+        let difference = try await DiffFixture(
+            text + "int f(int x) { act(); return x; }",
+            text + "int f(int x) { say(name); say(other); return x; }"
+        ).difference
+        let shipment = try #require(difference.shipment)
+        #expect(shipment.references.keys.sorted() == ["other", "say"])
+        #expect(shipment.object.symbols.contains { $0.name == "name" && $0.isDefinedInSection })
+        #expect(difference.findings.filter { $0.severity != .note }.isEmpty, "\(difference.findings)")
+    }
+
     /// What objtool cannot see of a callee that is not shipped.
     @Test func callsThatNeverReturnAreToldToObjtool() async throws {
         let others = """

@@ -57,9 +57,34 @@ struct ConstantReview {
             for index in first.isEmpty ? seen : first { fixed[index] = changed[index] }
             comparison.keep(Set(fixed.keys))
         }
+        copied.formUnion(unreferred(comparison.correlation))
         for (index, reason) in fixed.sorted(by: { $0.key < $1.key }) {
             settle(index, comparison.correlation.preOfPost[index]!, reason, path)
         }
+    }
+
+    /// Constants that no code of pre refers to, so that matching cannot tell where they are (`__func__`, which only a
+    /// descriptor of pr_debug names): equal ones that refer to nothing are copied as well.
+    private func unreferred(_ correlation: Correlation) -> Set<Int> {
+        var known: Set<Int> = []
+        for span in pre.spans where span.isFunction && span.role == .code {
+            for relocation in pre.relocations(of: span) {
+                if case .span(let target, _) = pre.target(of: relocation, in: span.section) {
+                    known.insert(target)
+                }
+            }
+        }
+        return Set(
+            post.spans.indices.filter { index in
+                let span = post.spans[index]
+                let section = post.object.sections[span.section]
+                guard span.role == .data, !span.isFunction, !span.isGlobal, section.name.hasPrefix(".rodata"),
+                    !section.isWritable, section.hasContents, let old = correlation.preOfPost[index]
+                else { return false }
+                return !known.contains(old) && !pre.spans[old].isGlobal
+                    && pre.relocations(of: pre.spans[old]).isEmpty && post.relocations(of: span).isEmpty
+                    && pre.bytes(of: pre.spans[old]).elementsEqual(post.bytes(of: span))
+            })
     }
 
     private func changes(_ comparison: inout Comparison) -> [Int: ChangeReason] {
