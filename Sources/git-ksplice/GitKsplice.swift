@@ -20,6 +20,7 @@ struct GitKsplice: AsyncParsableCommand {
 
     static func main() async {
         do {
+            try checkCommand()
             var command = try parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
@@ -29,6 +30,20 @@ struct GitKsplice: AsyncParsableCommand {
         } catch {
             Glibc.exit(report(error))
         }
+    }
+
+    /// Fails where the first word is no command.
+    private static func checkCommand() throws {
+        let known = configuration.subcommands.compactMap {
+            $0.configuration.commandName ?? "\($0)".lowercased()
+        }
+        guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-"),
+            !(known + ["help"]).contains(word)
+        else { return }
+        let close = nearest(to: word, in: known).prefix(1).map { "did you mean 'git ksplice \($0)'?" }
+        throw Failure(
+            "'\(word)' is not a git ksplice command", status: .usage,
+            hints: close.isEmpty ? ["git ksplice -h lists the commands"] : close)
     }
 
     /// Prints an error in git's style. Returns the exit status.

@@ -28,6 +28,13 @@ extension VirtualMachineTests {
                 try await Laboratory.shared().commit(change), status: status, sourceLocation: sourceLocation)
         }
 
+        @Test func noSuchCommand() async throws {
+            let result = try await Laboratory.shared().run("creat", "HEAD")
+            #expect(result.status == 129 && result.text.isEmpty, "\(result.said)")
+            #expect(
+                result.errorText.hasSuffix("hint: did you mean 'git ksplice create'?\n"), "\(result.said)")
+        }
+
         @Test func noSuchCommit() async throws {
             #expect(try await refused("no-such-commit", status: Status.notFound).contains("'no-such-commit'"))
         }
@@ -96,6 +103,15 @@ extension VirtualMachineTests {
             #expect(said.contains("kernel/taskstats.c:51: error: "), "\(said)")
             #expect(said.contains("new member 'added' at offset 24"), "\(said)")
             #expect(said.contains("    used by "), "\(said)")
+        }
+
+        @Test("what is let through is not in an update, and a change of nothing else is none")
+        func forcedAlone() async throws {
+            let laboratory = try await Laboratory.shared()
+            let commit = try await laboratory.commit(.initialValue)
+            let result = try await laboratory.run("create", "--force", "data-changed", commit)
+            #expect(result.status == Status.noChange, "\(result.said)")
+            #expect(result.errorText.contains("this one has no more than data-changed"), "\(result.said)")
         }
 
         @Test func initialValue() async throws {

@@ -109,7 +109,7 @@ public struct Workspace: Sendable {
 
     /// Holds the workspace for one process; waits for another that holds it.
     /// `waiting` is called once if there is one.
-    public func lock(waiting: () -> Void) throws -> WorkspaceLock {
+    public func lock(waiting: (Int32?) -> Void) throws -> WorkspaceLock {
         try Files.createDirectory(root)
         return try WorkspaceLock(path: root + "/lock", waiting: waiting)
     }
@@ -253,17 +253,29 @@ public struct Workspace: Sendable {
 public struct WorkspaceLock: ~Copyable {
     private let descriptor: Int32
 
-    init(path: String, waiting: () -> Void) throws {
+    /// - Parameter waiting: told the process that holds the lock, where it says so.
+    init(path: String, waiting: (Int32?) -> Void) throws {
         descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
-        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
-        waiting()
+        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 {
+            try sign(path)
+            return
+        }
+        waiting(Int32((try Files.readText(path)).trimmed))
         while flock(descriptor, LOCK_EX) != 0 {
             guard errno == EINTR else {
                 let code = errno
                 close(descriptor)
                 throw Failure.system("lock", path, errno: code)
             }
+        }
+        try sign(path)
+    }
+
+    private func sign(_ path: String) throws {
+        let text = Array("\(getpid())\n".utf8)
+        guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, text, text.count, 0) == text.count else {
+            throw Failure.system("write", path, errno: errno)
         }
     }
 

@@ -37,8 +37,9 @@ struct CreateJob {
             config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch,
             toolchain: toolchain,
             configCheck: Self.configDrift)
-        let lock = try workspace.lock {
-            creator.progress("waiting for another git-ksplice in this workspace")
+        let lock = try workspace.lock { process in
+            let other = process.map { "process \($0)" } ?? "another git-ksplice"
+            creator.progress("waiting for \(other), which works in this kernel's workspace")
         }
         defer { _ = lock }
         try await workspace.checkOut(tree: preTree) { folder, index in
@@ -286,11 +287,16 @@ struct CreateJob {
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard kept.contains(where: { compared[$0].changesKernel }) else {
             try refuse(findings.filter { $0.code == "exit-changed" }.map { $0.with(.error) })
+            // What a forced finding is about is never part of an update.
+            let forced = Set(findings.filter { $0.severity == .error }.map(\.code)).sorted()
+            let hint =
+                "--force lets the rest of a change through, and this one has no more than \(forced.joined(separator: ", "))"
             throw Failure(
                 "the change does not change any function's code", status: .noChange,
-                hints: compared.flatMap(\.functions).prefix(1).map {
-                    "no changed code calls the new function '\($0.name)'; make one update of this change and its callers'"
-                })
+                hints: (forced.isEmpty ? [] : [hint])
+                    + compared.flatMap(\.functions).prefix(1).map {
+                        "no changed code calls the new function '\($0.name)'; make one update of this change and its callers'"
+                    })
         }
         let differences = kept.map { compared[$0] }
         creator.progress("building the update module")
