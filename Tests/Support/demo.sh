@@ -27,10 +27,20 @@ if ! git ksplice kernel show debian >/dev/null 2>&1; then
 fi
 
 step "3. A real fix, as a commit: prctl(PR_SET_MM_AUXV) kept old entries behind the new ones"
-git checkout -q -f -B demo "v$KSPLICE_OLD_VERSION"
+if ! git diff-index --quiet HEAD --; then
+	echo "$repository has changes that are not committed; commit or drop them, then run this again" >&2
+	exit 1
+fi
+# A branch of that name with other commits is kept.
+tip=$(git rev-parse -q --verify demo || true)
+if [ -n "$tip" ] && [ "$tip" != "$(cat .git/ksplice-demo 2>/dev/null)" ]; then
+	run git branch -m demo "demo-$(git rev-parse --short demo)"
+fi
+run git checkout -q -B demo "v$KSPLICE_OLD_VERSION"
 sed -i 's/memcpy(mm->saved_auxv, user_auxv, len);/memcpy(mm->saved_auxv, user_auxv, sizeof(user_auxv));/' kernel/sys.c
 GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_DATE='@0 +0000' \
 	git commit -q -a -m "prctl: replace the whole saved auxiliary vector"
+git rev-parse HEAD >.git/ksplice-demo
 git show --format='commit %h: %s' HEAD
 
 step "4. The commit becomes an update"
@@ -48,5 +58,7 @@ cat >&2 <<EOF
     git ksplice show HEAD
     git ksplice show --disassemble HEAD
     git ksplice export HEAD        # an archive for a machine that runs $KSPLICE_RELEASE_OLD
-    git ksplice create <your own commit>
+    git ksplice show --why HEAD
+    git ksplice explain
+    git ksplice create <your own commit>   # new files want git add -f: the package's .gitignore is for packaging
 EOF
