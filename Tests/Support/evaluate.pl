@@ -148,6 +148,9 @@ sub companions {
     my @private = grep { !m,^include/, } @candidates;
     return @private if @private;
     return @candidates if @candidates;
+    # What is taken along already may be reached through another header only.
+    my @leading = grep { includes_more($_, keys %taken) } @left;
+    return @leading if @leading;
     return grep { !m,^include/, } @left;
 }
 
@@ -185,6 +188,14 @@ sub declares_name {
         | \s+[^()]*\b(?:$any)\s*(?:\[[^\]]*\]|:\s*\d+)?\s*;
         | \s+(?:$any)\s*(?:=[^;]*)?,?\s*$
     )/mx;
+}
+
+# Whether a header's difference adds an include of one of some files.
+sub includes_more {
+    my ($header, @files) = @_;
+    my ($status, $text) = run('', 'diff', '-N', '-U0', "$old/$header", "$new/$header");
+    my $any = join '|', map { quotemeta s,^.*/,,r } @files;
+    return $text =~ /^\+\s*#\s*include\s*[<"](?:[^>"]*\/)?(?:$any)[>"]/m;
 }
 
 # Whether a header's difference, with what stands around it, holds one of the names.
@@ -413,11 +424,15 @@ sub report {
     return $text;
 }
 
+# Modules that the virtual machine cannot load: they want EFI, and another host.
+my @NOT_LOADABLE = ('fs/efivarfs/', 'net/vmw_vsock/hyperv_transport.c');
+
 # N created updates of single files, taking turns among the folders.
 sub choose_updates {
     my ($count, @results) = @_;
     my %folders;
     for my $result (grep { outcome($_) eq 'created' && !@{ $_->{companions} } } @results) {
+        next if grep { 0 == index $result->{path}, $_ } @NOT_LOADABLE;
         my ($folder) = $result->{path} =~ m,^(.*)/,;
         push @{ $folders{$folder} }, $result;
     }
