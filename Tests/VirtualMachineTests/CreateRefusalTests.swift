@@ -109,7 +109,8 @@ extension VirtualMachineTests {
         func forcedAlone() async throws {
             let laboratory = try await Laboratory.shared()
             let commit = try await laboratory.commit(.initialValue)
-            let result = try await laboratory.run("create", "--force", "data-changed", commit)
+            let result = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--force", "data-changed", commit)
             #expect(result.status == Status.noChange, "\(result.said)")
             #expect(result.errorText.contains("this one has no more than data-changed"), "\(result.said)")
         }

@@ -68,7 +68,7 @@ extension VirtualMachineTests {
                 let made = try await Command([
                     "git", "-c", "safe.directory=*", "-C", elsewhere.clone, "for-each-ref",
                     "--format=%(committerdate:format:%Y)",
-                    "refs/ksplice/updates/*/*/\(update.id)",
+                    "refs/ksplice/updates/*/*/\(update.id)*",
                 ]).check()
                 #expect(made.text.trimmed == String(elsewhere.year))
                 let file = elsewhere.folder + "/home/\(change.branch).tar.gz"
