@@ -75,19 +75,19 @@ import Testing
 
     @Test func aConstantThatNoCodeRefersToIsCopied() async throws {
         let text = """
-            static const char name[] = "f"; static const char other[] = "g";
-            struct entry { const char *name; };
-            static struct entry entry __attribute__((used)) = { name };
-            int g(int i) { return other[i]; } void say(const char *); void act(void);
+            static const char __func__1[] = "f"; static const char __func__2[] = "g"; static const char tag[] = "t";
+            struct entry { const char *name, *tag; };
+            static struct entry entry __attribute__((used)) = { __func__1, tag };
+            int g(int i) { return __func__2[i]; } void say(const char *); void act(void);
 
             """
         let difference = try await DiffFixture(
             text + "int f(int x) { act(); return x; }",
-            text + "int f(int x) { say(name); say(other); return x; }"
+            text + "int f(int x) { say(__func__1); say(__func__2); say(tag); return x; }"
         ).difference
         let shipment = try #require(difference.shipment)
-        #expect(shipment.references.keys.sorted() == ["other", "say"])
-        #expect(shipment.object.symbols.contains { $0.name == "name" && $0.isDefinedInSection })
+        #expect(shipment.references.keys.sorted() == ["__func__2", "say", "tag"])
+        #expect(shipment.object.symbols.contains { $0.name == "__func__1" && $0.isDefinedInSection })
         #expect(difference.findings.filter { $0.severity != .note }.isEmpty, "\(difference.findings)")
     }
 

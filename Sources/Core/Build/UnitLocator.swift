@@ -124,7 +124,8 @@ struct UnitLocator {
             let condition = list[list.index(after: dash)...]
             if condition == "y" { return true }
             guard condition.hasPrefix("$("), condition.hasSuffix(")") else { return false }
-            return options.contains("\(condition.dropFirst(2).dropLast())=y")
+            let option = condition.dropFirst(2).dropLast()
+            return options.contains("\(option)=y") || options.contains("\(option)=m")
         }
     }
 

@@ -91,20 +91,17 @@ public struct Workspace: Sendable {
     /// Empties the folder for files of one run, before and after the run: what it preprocesses of a wide header's users are
     /// gigabytes. What a killed run left goes when the next one begins.
     func withWorkFolder<Value>(_ body: () async throws -> Value) async throws -> Value {
-        for left in Files.isDirectory(works) ? try Files.list(works) : [] {
-            do { try Files.remove(works + "/" + left) } catch is Failure where left != "\(getpid())" {
-                // Something is still written there: the next run removes it.
-            }
+        for left in Files.isDirectory(works) ? try Files.list(works) : [] where Int32(left) != nil {
+            remove(works + "/" + left)
         }
         try Files.createDirectory(work)
-        do {
-            let value = try await body()
-            try Files.remove(work)
-            return value
-        } catch {
-            try Files.remove(work)
-            throw error
-        }
+        defer { remove(work) }
+        return try await body()
+    }
+
+    /// What the compiler of a run that was killed still writes to, the next run removes.
+    private func remove(_ folder: String) {
+        do { try Files.remove(folder) } catch {}
     }
 
     /// Holds the workspace for one process; waits for another that holds it.

@@ -63,8 +63,8 @@ struct ConstantReview {
         }
     }
 
-    /// Constants that no code of pre refers to, so that matching cannot tell where they are (`__func__`, which only a
-    /// descriptor of pr_debug names): equal ones that refer to nothing are copied as well.
+    /// Names of functions that no code of pre refers to, so that matching cannot tell where they are (`__func__`, which
+    /// only a descriptor of pr_debug names): equal ones are copied as well.
     private func unreferred(_ correlation: Correlation) -> Set<Int> {
         var known: Set<Int> = []
         for span in pre.spans where span.isFunction && span.role == .code {
@@ -81,7 +81,11 @@ struct ConstantReview {
                 guard span.role == .data, !span.isFunction, !span.isGlobal, section.name.hasPrefix(".rodata"),
                     !section.isWritable, section.hasContents, let old = correlation.preOfPost[index]
                 else { return false }
-                return !known.contains(old) && !pre.spans[old].isGlobal
+                // The name of a function is compared by nobody's address.
+                return ["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__"].contains {
+                    span.name.hasPrefix($0)
+                }
+                    && !known.contains(old) && !pre.spans[old].isGlobal
                     && pre.relocations(of: pre.spans[old]).isEmpty && post.relocations(of: span).isEmpty
                     && pre.bytes(of: pre.spans[old]).elementsEqual(post.bytes(of: span))
             })

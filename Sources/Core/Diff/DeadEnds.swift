@@ -13,6 +13,8 @@ struct DeadEnds {
     /// Whether a function (a span) never returns. Where that is not certain, it returns.
     mutating func contain(_ index: Int) -> Bool {
         if let known = known[index] { return known }
+        // Another one may take its place.
+        if object.spans[index].isWeak { return false }
         known[index] = false
         let result = !mayReturn(index)
         known[index] = result
@@ -40,10 +42,10 @@ struct DeadEnds {
                 let target = targets.first { (offset..<offset + length).contains($0.offset) }
                 if let target {
                     if leavesFamily(object.target(of: target, in: span.section), of: index) { return true }
-                } else if let place = words.last.flatMap({ UInt64($0.dropFirst(2), radix: 16) }),
-                    !span.range.contains(Int(truncatingIfNeeded: place))
-                {
-                    return true
+                } else {
+                    guard let place = words.last.flatMap({ UInt64($0.dropFirst(2), radix: 16) }),
+                        span.range.contains(Int(truncatingIfNeeded: place))
+                    else { return true }
                 }
             }
             offset += length

@@ -153,6 +153,8 @@ private struct HeaderReader {
         guard let name = tokens.first?.text else { return item("define", names: nil, []) }
         var found = item(
             "define " + tokens.map(\.text).joined(separator: " "), names: [name], tokens.dropFirst())
+        // Any word of a macro may stand behind an arrow where the macro does.
+        found.words.formUnion(tokens.dropFirst().filter { $0.kind == .word }.map { "." + $0.text })
         // A parenthesis directly behind the name begins parameters.
         let isFunction = text.contains(name + "(") && tokens.dropFirst().first?.is("(") == true
         guard isFunction, let end = tokens.firstIndex(where: { $0.is(")") }) else {
@@ -331,6 +333,12 @@ private struct ItemShape {
         return next?.is("*") == true
     }
 
+    /// Whether a declaration has several declarators: the next need not be a pointer.
+    private static func hasSeveral(_ declaration: ArraySlice<DepthToken>) -> Bool {
+        let outer = declaration.map(\.depth).min() ?? 0
+        return declaration.contains { $0.is(",") && $0.depth == outer }
+    }
+
     /// The names of the members whose declaration holds a token; none where it is a parameter's type, nil where the
     /// declaration does not tell them.
     private static func memberNames(_ tokens: [DepthToken], _ index: Int) -> Set<String>? {
@@ -340,7 +348,10 @@ private struct ItemShape {
         else { return nil }
         let declaration = tokens[(start + 1)..<end]
         let text = declaration.map(\.token.text).joined(separator: " ")
-        guard let names = HeaderItem.Aggregate.declaredNames(text) else { return nil }
+        guard let names = HeaderItem.Aggregate.declaredNames(text), !Self.hasSeveral(declaration),
+            // A last word without small letters is an attribute that hides the name.
+            names.allSatisfy({ $0.utf8.contains { (0x61...0x7a).contains($0) } })
+        else { return nil }
         let pair = zip(declaration.indices, declaration.indices.dropFirst()).first {
             tokens[$0].is("(") && tokens[$1].is("*")
         }

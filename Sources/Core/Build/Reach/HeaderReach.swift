@@ -95,9 +95,10 @@ struct HeaderReach {
         let folder = source
         return try await inParallel(files) { file in
             let text = try Files.read(file.hasPrefix("/") ? file : "\(folder)/\(file)")
+            var lists = MacroLists(text)
             return Text(
-                path: file, words: Word.all(in: text),
-                pasting: PastePatterns.definitions(in: text, using: WordSet()), lists: MacroLists(text))
+                path: file, words: Word.all(in: text) + lists.takeMembers(),
+                pasting: PastePatterns.definitions(in: text, using: WordSet()), lists: lists)
         }
     }
 
@@ -187,6 +188,9 @@ private struct ReachSearch {
     private let lists: [MacroLists]
     /// Of `lists`, those that hold something of interest, and what.
     private var listed: [Word: [Word]] = [:]
+    private let takingMember: Set<Word>
+    /// The members among the names, as plain words.
+    private var memberWords: Set<Word> = []
     private var hasMoreLists = false
     /// What an operator in plain code can put a name together from.
     private var operatorWays = Ways()
@@ -238,7 +242,8 @@ private struct ReachSearch {
         operators = Set(patterns.operators.map { Word($0) })
         shapes = patterns.macrosByPieces.map { ($0.key, $0.value.map { Word($0) }) }
         ways = Array(repeating: Ways(), count: shapes.count)
-        for word in operators { interest.insert(word) }
+        takingMember = Set(lists.flatMap(\.takingMember))
+        for word in operators.union(takingMember) { interest.insert(word) }
     }
 
     /// Begins a round.
@@ -264,6 +269,7 @@ private struct ReachSearch {
         nameWords[Word(name)] = name
         interest.insert(Word(name))
         let plain = name.hasPrefix(".") ? String(name.dropFirst()) : name
+        if plain != name { memberWords.insert(Word(plain)) }
         for (index, shape) in shapes.enumerated() {
             guard let found = PastePattern.ways(shape.pieces, to: plain) else { continue }
             for way in found { ways[index].add(way) }
@@ -291,12 +297,17 @@ private struct ReachSearch {
 
     /// Whether a header with these words may hold something to follow.
     func matters(_ words: [Word]) -> Bool {
-        words.contains { nameWords[$0] != nil || operators.contains($0) || pasting[$0] != nil }
+        words.contains {
+            nameWords[$0] != nil || operators.contains($0) || pasting[$0] != nil || memberWords.contains($0)
+        }
     }
 
     /// Whether words can lead to a name.
     func reaches(_ words: [Word]) -> Bool {
         if isNamed(in: words) { return true }
+        if words.contains(where: memberWords.contains) && words.contains(where: takingMember.contains) {
+            return true
+        }
         var all = Set(words)
         var open = words.filter { listed[$0] != nil }
         while let macro = open.popLast() {

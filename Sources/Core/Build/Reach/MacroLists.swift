@@ -36,9 +36,19 @@ struct MacroLists: Sendable {
     /// Their names, and where their words are in `words`.
     private(set) var macros: [(name: Word, words: Range<Int>)] = []
     private(set) var words: [Word] = []
+    /// What the words of all macros are where one stands behind an arrow (`Word.member`).
+    private(set) var members: [Word] = []
+    /// Macros that take the name of a member first (`#define P(field) show(p->field)`).
+    private(set) var takingMember: [Word] = []
 
     init(_ text: [UInt8]) {
         Directive.forEach(in: text) { line, _ in add(line) }
+    }
+
+    /// Hands `members` out, each once, and keeps none.
+    mutating func takeMembers() -> Set<Word> {
+        defer { members = [] }
+        return Set(members)
     }
 
     private mutating func add(_ line: ArraySlice<UInt8>) {
@@ -47,20 +57,30 @@ struct MacroLists: Sendable {
             return
         }
         var parameters: Set<Word> = []
+        var first: Word?
         let isCalled = rest.first == UInt8(ascii: "(")
         if isCalled {
             var list = rest.prefix { $0 != UInt8(ascii: ")") }
             rest = rest.dropFirst(list.count)
-            while let parameter = Self.word(&list) { parameters.insert(Word(parameter)) }
+            while let parameter = Self.word(&list) {
+                if parameters.isEmpty { first = Word(parameter) }
+                parameters.insert(Word(parameter))
+            }
         }
         let start = words.count
         var isList = !isCalled
-        while let word = Self.word(&rest) {
-            let word = Word(word)
+        var takesMember = false
+        while let text = Self.word(&rest) {
+            let word = Word(text)
             words.append(word)
+            members.append(Word([UInt8(ascii: ".")] + text))
+            let before = line[..<text.startIndex].last { $0 > 0x20 }
+            takesMember =
+                takesMember || word == first && (before == UInt8(ascii: ">") || before == UInt8(ascii: "."))
             // A parameter that is called is a macro that the caller names.
             isList = isList || parameters.contains(word) && rest.first == UInt8(ascii: "(")
         }
+        if takesMember { takingMember.append(Word(name)) }
         if isList && words.count > start {
             macros.append((Word(name), start..<words.count))
         } else {

@@ -70,7 +70,8 @@ struct Word: Hashable, Sendable {
         }
         guard before >= 0 else { return false }
         switch bytes[before] {
-        case UInt8(ascii: "."), UInt8(ascii: ","): return true
+        // Behind a comment, anything.
+        case UInt8(ascii: "."), UInt8(ascii: ","), UInt8(ascii: "/"): return true
         case UInt8(ascii: ">"): return before > 0 && bytes[before - 1] == UInt8(ascii: "-")
         default: return false
         }
