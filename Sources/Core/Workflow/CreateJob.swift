@@ -124,10 +124,17 @@ struct CreateJob {
         }
         let units = try await clock.measure("units") { try await compiler.units(places) }
         let pairs = try await clock.measure("compiler") { try await compile(units, compiler, source) }
-        let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
+        return try await finish(pairs, source, compiler, try await parts(for: units), known, changed)
+    }
+
+    private var builder: ModuleBuilder {
+        ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
+    }
+
+    /// What every update module contains, made with the options of some units.
+    private func parts(for units: [TranslationUnit]) async throws -> ModuleBuilder.Parts {
         let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
-        let parts = try await builder.parts(objtool: objtool, progress: creator.progress)
-        return try await finish(pairs, source, compiler, builder, parts, known, changed)
+        return try await builder.parts(objtool: objtool, progress: creator.progress)
     }
 
     private static let samples = 4
@@ -139,14 +146,7 @@ struct CreateJob {
         do {
             let units = try await compiler.units(places)
             let pairs = try await compile(units, compiler, source)
-            let builder = ModuleBuilder(workspace: workspace, kernelSources: options.kernelSources)
-            let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
-            let tables = try await builder.parts(objtool: objtool, progress: creator.progress).tables
-            let compared = try await inParallel(pairs) { pair in
-                try UnitDifference.examine(
-                    path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
-                    tables: tables, replacing: options.replacedConstants, source: source)
-            }
+            let compared = try await compare(pairs, source, try await parts(for: units).tables)
             return Finding.merged(compared.flatMap(\.findings))
         } catch is Failure {
             // Not one of them is reached, or the change does not compile: that there are too many says enough.
@@ -253,16 +253,22 @@ struct CreateJob {
 
     // MARK: - The update
 
+    private func compare(_ pairs: [Pair], _ source: SourceChange, _ tables: [String: Int]) async throws
+        -> [UnitDifference]
+    {
+        try await inParallel(pairs) { pair in
+            try UnitDifference.examine(
+                path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
+                tables: tables, replacing: options.replacedConstants, source: source)
+        }
+    }
+
     private func finish(
-        _ pairs: [Pair], _ source: SourceChange, _ compiler: Compiler, _ builder: ModuleBuilder,
-        _ parts: ModuleBuilder.Parts, _ known: [Finding], _ changed: [ChangedFile]
+        _ pairs: [Pair], _ source: SourceChange, _ compiler: Compiler, _ parts: ModuleBuilder.Parts,
+        _ known: [Finding], _ changed: [ChangedFile]
     ) async throws -> Made {
         let compared = try await clock.measure("comparison") {
-            try await inParallel(pairs) { pair in
-                try UnitDifference.examine(
-                    path: pair.unit.path, module: pair.unit.module, prePath: pair.pre, postPath: pair.post,
-                    tables: parts.tables, replacing: options.replacedConstants, source: source)
-            }
+            try await compare(pairs, source, parts.tables)
         }
         let remarks = try review(compared, changed)
         var exports = try ExportReview(kernel)
@@ -275,14 +281,14 @@ struct CreateJob {
                 + exports.findings + exports.moved(compared))
         return try await telling(findings) {
             try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
-            return try await build(pairs, exports.settled(compared), exports, builder, parts, findings)
+            return try await build(pairs, exports.settled(compared), exports, parts, findings)
         }
     }
 
     /// Builds, proves and stores; also where findings stand in the way, for what building and proving may add to them.
     private func build(
-        _ pairs: [Pair], _ compared: [UnitDifference], _ review: ExportReview, _ builder: ModuleBuilder,
-        _ parts: ModuleBuilder.Parts, _ findings: [Finding]
+        _ pairs: [Pair], _ compared: [UnitDifference], _ review: ExportReview, _ parts: ModuleBuilder.Parts,
+        _ findings: [Finding]
     ) async throws -> Made {
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard kept.contains(where: { compared[$0].changesKernel }) else {
