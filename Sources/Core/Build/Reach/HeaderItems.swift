@@ -141,7 +141,7 @@ private struct HeaderReader {
             // A number can be a piece of a name that a macro makes.
             if token.kind == .word || token.kind == .number {
                 found.insert(token.text)
-                if isMember { found.insert("." + token.text) }
+                if isMember { found.insert(Word.member(token.text)) }
             }
             // The last sign of an arrow will do.
             isMember = token.is(".") || token.is(">") || token.is(",")
@@ -154,7 +154,7 @@ private struct HeaderReader {
         var found = item(
             "define " + tokens.map(\.text).joined(separator: " "), names: [name], tokens.dropFirst())
         // Any word of a macro may stand behind an arrow where the macro does.
-        found.words.formUnion(tokens.dropFirst().filter { $0.kind == .word }.map { "." + $0.text })
+        found.words.formUnion(tokens.dropFirst().filter { $0.kind == .word }.map { Word.member($0.text) })
         // A parenthesis directly behind the name begins parameters.
         let isFunction = text.contains(name + "(") && tokens.dropFirst().first?.is("(") == true
         guard isFunction, let end = tokens.firstIndex(where: { $0.is(")") }) else {
@@ -318,7 +318,7 @@ private struct ItemShape {
             if isAggregate, let members = Self.memberNames(tokens, index) {
                 found[word, default: []].formUnion(members)
             } else if !hasBraces && token.depth > 0 {
-                found[word, default: []].formUnion([])
+                found[word] = found[word] ?? []
             } else {
                 others.insert(word)
             }

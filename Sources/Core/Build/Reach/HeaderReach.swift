@@ -181,7 +181,7 @@ private struct ReachSearch {
     var items: [String: [Item]] = [:]
     /// What to look for in texts.
     private(set) var interest = WordSet()
-    private var nameWords: [Word: String] = [:]
+    private var nameWords: Set<Word> = []
     private let operators: Set<Word>
     /// Of `pasting`, what is of interest in this round.
     private var held: [Word: [Word]] = [:]
@@ -248,7 +248,7 @@ private struct ReachSearch {
 
     /// Begins a round.
     mutating func begin() {
-        for name in names where nameWords[Word(name)] == nil { add(name) }
+        for name in names where nameWords.insert(Word(name)).inserted { add(name) }
         for macro in pasting.keys { interest.insert(macro) }
         let known = interest
         let old = listed.count
@@ -266,7 +266,6 @@ private struct ReachSearch {
     }
 
     private mutating func add(_ name: String) {
-        nameWords[Word(name)] = name
         interest.insert(Word(name))
         let plain = name.hasPrefix(".") ? String(name.dropFirst()) : name
         if plain != name { memberWords.insert(Word(plain)) }
@@ -293,12 +292,12 @@ private struct ReachSearch {
     var hasGrown: Bool { before != size || hasMoreLists }
 
     /// Whether one of the words is a name.
-    func isNamed(in words: [Word]) -> Bool { words.contains { nameWords[$0] != nil } }
+    func isNamed(in words: [Word]) -> Bool { words.contains(where: nameWords.contains) }
 
     /// Whether a header with these words may hold something to follow.
     func matters(_ words: [Word]) -> Bool {
         words.contains {
-            nameWords[$0] != nil || operators.contains($0) || pasting[$0] != nil || memberWords.contains($0)
+            nameWords.contains($0) || operators.contains($0) || pasting[$0] != nil || memberWords.contains($0)
         }
     }
 
@@ -345,11 +344,11 @@ private struct ReachSearch {
                 let declared = Set(item.declared.intersection(members).map { Word($0) })
                 words.removeAll(where: declared.contains)
             }
-            let pointed = item.pointers.filter { nameWords[$0.type] != nil && pasting[$0.type] == nil }
+            let pointed = item.pointers.filter { nameWords.contains($0.type) && pasting[$0.type] == nil }
             words.removeAll { word in pointed.contains { $0.type == word } }
             guard reaches(words) else {
                 // Who follows a pointer of another type says by which member.
-                names.formUnion(pointed.flatMap(\.members).map { "." + $0 })
+                names.formUnion(pointed.flatMap(\.members).map(Word.member))
                 continue
             }
             if let own = item.names, !item.isCondition {

@@ -20,7 +20,7 @@ struct Word: Hashable, Sendable {
     static func mix(_ hash: UInt64, _ byte: UInt8) -> UInt64 { (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
 
     /// What stands for the use of a member: its name behind a point, an arrow, or, as in `offsetof`, a comma.
-    static func member(_ name: String) -> Word { Word("." + name) }
+    static func member(_ name: String) -> String { "." + name }
 
     /// The different words of a text, also those in its comments and strings, in no order; where one may name a member,
     /// `member`, too.
