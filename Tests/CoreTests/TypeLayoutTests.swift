@@ -75,6 +75,100 @@ import Testing
         #expect(found.first?.text.contains("\n    used by f (a)\n") == true)
     }
 
+    /// The finding about `struct s` of a unit whose function f has one on its stack and gives it to g.
+    private func stackFinding(
+        _ more: String = "", body: String = "struct s o = { .a = 1 };", _ after: String = "return g(&o);",
+        parameter: String = "struct s *p", replacesHolder: Bool = true
+    ) async throws -> Finding? {
+        func text(_ members: String, _ number: String) -> String {
+            """
+            struct s { \(members) };
+            \(more)
+            __attribute__((noinline)) int g(\(parameter))
+            {
+                return p->a + \(number);
+            }
+
+            int f(void)
+            {
+                \(body)
+                \(after)
+            }
+
+            """
+        }
+        // A new member at the end does not change what fills nothing but the first.
+        let (pre, post) =
+            replacesHolder
+            ? ("long a; long b;", "long c; long a; long b;") : ("int a; long b;", "int a; int c; long b;")
+        let fixture = try await DiffFixture(text(pre, "1"), text(post, "2"))
+        return fixture.difference.findings.first { $0.code == "type-layout" && $0.symbol == "struct s" }
+    }
+
+    @Test("a type whose objects live on replaced functions' stacks may change")
+    func objectsOnStacks() async throws {
+        let found = try #require(try await stackFinding())
+        #expect(found.severity == .note)
+        #expect(found.advice.contains("only while 'f' runs"))
+        #expect(
+            try await stackFinding(
+                "typedef int (*fn)(struct s *p);", body: "fn h = g; struct s o = { 1 };",
+                "return h(&o);")?.severity == .note)
+    }
+
+    @Test(
+        "an object that may live elsewhere keeps its layout",
+        arguments: [
+            ("struct s x;", "struct s o = { .a = 1 };", "x = o; return g(&o);", "struct s *p"),
+            ("", "static struct s o;", "return g(&o);", "struct s *p"),
+            (
+                "extern struct s *get(void);", "struct s o = { .a = 1 };", "return g(&o) + g(get());",
+                "struct s *p"
+            ),
+            (
+                "extern void *get(unsigned long);", "struct s o = { .a = 1 }, *q = get(4);",
+                "return g(&o) + g(q);", "struct s *p"
+            ),
+            (
+                "extern void *get(unsigned long);", "struct s o = { .a = 1 };",
+                "return g(&o) + g(get(sizeof(struct s)));", "struct s *p"
+            ),
+            (
+                "extern void *get(void);", "struct s o = { .a = 1 };", "return g(&o) + g((struct s *)get());",
+                "struct s *p"
+            ),
+            (
+                "extern int get(void *, unsigned long);", "struct s o = { .a = 1 };",
+                "return get(&o, sizeof(o)) + g(&o);", "struct s *p"
+            ),
+            (
+                "struct t { struct s *s; }; struct t *t;", "struct s o = { .a = 1 };",
+                "t->s = &o; return g(&o);",
+                "struct s *p"
+            ),
+            (
+                "extern void put(struct s **);", "struct s o = { .a = 1 };", "return g(&o);",
+                "struct s *p"
+            ),
+            ("", "struct s o[2] = { { .a = 1 } };", "return g(o);", "struct s *p"),
+            (
+                "#define ASK(x) ((struct s *)(x))", "struct s o = { .a = 1 };", "return g(&o);",
+                "struct s *p"
+            ),
+        ])
+    func objectsElsewhere(more: String, body: String, after: String, parameter: String) async throws {
+        #expect(
+            try await stackFinding(more, body: body, after, parameter: parameter)?.severity == .error,
+            "\(more) \(body) \(after)")
+    }
+
+    @Test("a frame that the stack check would not look for keeps the layout")
+    func objectsInKeptFrames() async throws {
+        let found = try await stackFinding(
+            "extern void fill(void *);", body: "struct s o; fill(&o);", replacesHolder: false)
+        #expect(found?.severity == .error)
+    }
+
     @Test func holes() async throws {
         let found = try await findings(
             "struct s { int a; char c; long l; };", "struct s { int a; char c; short n; long l; };")

@@ -92,8 +92,7 @@ struct Explainer {
     // MARK: - What the source says
 
     private func functionIndex(_ object: ObjectSpans, _ side: UnitFunctions, _ span: Int) -> Int? {
-        let place = object.spans[span]
-        return side.function(at: side.debug.address(section: place.section, offset: place.range.lowerBound))
+        side.function(at: object.address(span, in: side.debug))
     }
 
     private mutating func readSource(_ shipped: inout ShippedFunction) throws {

@@ -154,6 +154,11 @@ final class ObjectSpans {
         !section.isExecutable && section.name == ".rodata"
     }
 
+    /// Where a span starts, in the object's debug information.
+    func address(_ span: Int, in debug: DebugInformation) -> UInt64 {
+        debug.address(section: spans[span].section, offset: spans[span].range.lowerBound)
+    }
+
     /// The span that covers an offset of a section.
     func span(at offset: Int, section: Int) -> Int? {
         let list = bySection[section]

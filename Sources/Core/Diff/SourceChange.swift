@@ -46,6 +46,11 @@ public struct SourceChange: Sendable {
     }
 
     /// The lines of a file's post text.
+    func preLines(_ path: String) throws -> [String] {
+        if let file = files[path] { return file.pre }
+        return try unchanged(path).map { Self.lines($0) } ?? []
+    }
+
     func postLines(_ path: String) throws -> [String] {
         if let file = files[path] { return file.post }
         return try unchanged(path).map { Self.lines($0) } ?? []

@@ -107,11 +107,13 @@ struct TypeReview {
 
     // MARK: - Findings
 
-    func findings(_ changes: [TypeChange], shipped: [ShippedFunction]) -> [Finding] {
-        changes.filter { !$0.isConsequence }.compactMap { finding($0, shipped) }
+    func findings(_ changes: [TypeChange], shipped: [ShippedFunction], stacks: StackObjects) -> [Finding] {
+        changes.filter { !$0.isConsequence }.compactMap { finding($0, shipped, stacks) }
     }
 
-    private func finding(_ change: TypeChange, _ shipped: [ShippedFunction]) -> Finding? {
+    private func finding(_ change: TypeChange, _ shipped: [ShippedFunction], _ stacks: StackObjects)
+        -> Finding?
+    {
         let told = change.differences.filter { change.weight != .layout || $0.weight != .harmless }
         let text = told.map(\.text).joined(separator: "; ")
         switch change.weight {
@@ -134,6 +136,12 @@ struct TypeReview {
                 return note(
                     change, message,
                     "no function of this file depends on it: none of them changes with the type")
+            }
+            if change.containers.isEmpty, let holders = stacks.holders(of: change.key) {
+                return note(
+                    change, message,
+                    "its objects live only while \(list(holders)) \(holders.count > 1 ? "run" : "runs"), which the update replaces: none exists when it is applied or undone"
+                )
             }
             return layoutFinding(change, message, shipped)
         }

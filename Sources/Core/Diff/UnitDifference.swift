@@ -109,7 +109,14 @@ public struct UnitDifference: Sendable {
         var explainer = Explainer(
             comparison, pre: preDebug, post: postDebug, source: source, types: types, path: path)
         let shipped = try explainer.explain(changes)
-        findings += typeReview.findings(types, shipped: shipped)
+        let stacks = StackObjects(
+            pre: .init(
+                debug: preDebug, source: try source.preLines(path),
+                replaced: Set(changes.compactMap { $0.pre.map { pre.address($0, in: preDebug) } })),
+            post: .init(
+                debug: postDebug, source: try source.postLines(path),
+                replaced: Set(changes.map { post.address($0.post, in: postDebug) })), path: path)
+        findings += typeReview.findings(types, shipped: shipped, stacks: stacks)
         for name in comparison.correlation.ambiguous where !Correlation.isHarmless(name) {
             findings.append(
                 Finding(
