@@ -166,4 +166,23 @@ import Testing
         // A static variable of another object of the image.
         #expect(throws: Failure.self) { try result("d").resolve("state", unit: 0) }
     }
+
+    @Test("an object is looked for under its name in pre, not under that of its counterpart in post")
+    func whatAUnitDefinesHasItsNameInPre() async throws {
+        let fixture = try await MatchFixture(
+            "extern int g(int); static int state; int f(int x) { return state += g(x); }",
+            externals: ["g": 0xffff_ffff_8180_0000])
+        let own = try #require(fixture.object.symbols.firstIndex { $0.name == "state" })
+        let result = MatchResult(
+            functions: [[]], values: [[:]], failures: [], notPresent: [], statistics: .init(),
+            units: [MatchUnit(path: "u.c", module: nil, object: fixture.object)],
+            symbols: KernelSymbols([
+                .init(address: 0xffff_ffff_8290_0000, kind: UInt8(ascii: "d"), name: "state"),
+                .init(address: 0xffff_ffff_8290_0100, kind: UInt8(ascii: "d"), name: "state.3"),
+            ]))
+        #expect(
+            try result.resolve("state.3", unit: 0, symbolIndex: own).address == 0xffff_ffff_8290_0000)
+        #expect(result.knows("state.9", unit: 0, symbolIndex: own))
+        #expect(!result.knows("state.9", unit: 0))
+    }
 }

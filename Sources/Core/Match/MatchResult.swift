@@ -136,9 +136,10 @@ extension MatchResult {
             return ResolvedSymbol(address: address, module: holder(of: name, at: address, unit: unit))
         }
         if learned.count > 1 { throw ambiguous(name, unit, learned.sorted()) }
-        // What the unit defines is in its own object or nowhere: a like name elsewhere is another thing.
+        // What the unit defines is in its own object or nowhere: a like name elsewhere is another thing. The kernel lists it
+        // under its name in pre: the compiler may give its counterpart in post another number.
         if let own = symbolIndex, all.indices.contains(own), all[own].isDefinedInSection {
-            if let found = try one(name, unit, in: units[unit].module) { return found }
+            if let found = try one(all[own].name, unit, in: units[unit].module) { return found }
             throw Failure(
                 "'\(name)' of \(units[unit].path) cannot be found: kallsyms does not list it and nothing that matched refers to it",
                 status: .verificationRefused)
@@ -164,9 +165,11 @@ extension MatchResult {
         return object.sections[object.symbols[symbol].section].name.hasPrefix(".data..ro_after_init")
     }
 
-    /// Whether anything that code of a unit could mean has this name.
-    func knows(_ name: String, unit: Int) -> Bool {
-        symbols.named(name).contains {
+    /// Whether anything that code of a unit could mean has this name. `symbolIndex` is as in `resolve`.
+    func knows(_ name: String, unit: Int, symbolIndex: Int? = nil) -> Bool {
+        let all = units[unit].object.symbols
+        if let own = symbolIndex, all.indices.contains(own), all[own].isDefinedInSection { return true }
+        return symbols.named(name).contains {
             Self.isForOthers($0) || $0.module == units[unit].module && $0.mayBeGlobal
         }
             || units[unit].object.symbols.contains { $0.name == name && $0.isDefinedInSection }

@@ -96,7 +96,7 @@ struct EarlyProof {
         for reference in manifest.references where !exported.contains(reference.name) {
             guard let unit = proven.firstIndex(of: reference.unit) else { continue }
             if let symbol = reference.preSymbol, result.values[unit][symbol] != nil { continue }
-            guard result.knows(reference.name, unit: unit) else {
+            guard result.knows(reference.name, unit: unit, symbolIndex: reference.preSymbol) else {
                 findings.append(
                     Finding(
                         "symbol-missing", .error, file: manifest.units[reference.unit].path,
@@ -107,7 +107,15 @@ struct EarlyProof {
                     ))
                 continue
             }
-            _ = try result.resolve(reference.name, unit: unit, symbolIndex: reference.preSymbol)
+            do {
+                _ = try result.resolve(reference.name, unit: unit, symbolIndex: reference.preSymbol)
+            } catch let failure as Failure {
+                findings.append(
+                    Finding(
+                        "ambiguous", .error, file: manifest.units[reference.unit].path,
+                        symbol: reference.name, failure.message,
+                        advice: "leave what refers to it as it is, or make the name unique"))
+            }
         }
         return findings
     }
