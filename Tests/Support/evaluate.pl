@@ -128,6 +128,15 @@ sub headers_of {
 # a header, or the file that defines a function.
 sub companions {
     my ($said, %taken) = @_;
+    # Several files may not compile; what each needs.
+    my @parts = split /^(?:fatal: )?(?='[^']+' does not compile$)/m, $said;
+    my %more;
+    $more{$_} = 1 for map { companions_of($_, %taken) } grep { /does not compile|does not have/ } @parts;
+    return sort keys %more;
+}
+
+sub companions_of {
+    my ($said, %taken) = @_;
     if (my ($name) = $said =~ /new code refers to '(\w+)', which this kernel does not have/) {
         return grep { !$taken{$_} && slurp("$new/$_") =~ /^\w[^;=\n]*\b\Q$name\E\(/m } values %changed_source;
     }

@@ -145,12 +145,27 @@ public struct Compiler: Sendable {
         if !failed.isEmpty {
             try await build(failed.map(\.element.path))
             let again = try await inParallel(failed) { position, unit in
-                try await preprocess(unit, position, label)
+                try await attempt { try await preprocess(unit, position, label) }
             }
-            for (number, unit) in zip(failed, again) { results[number.offset] = .success(unit) }
+            for (number, result) in zip(failed, again) { results[number.offset] = result }
         }
-        return try results.map { try $0.get() }
+        return try Self.all(results)
     }
+
+    /// All values; where some are missing, all that the compiler says about these, so that one look is enough.
+    private static func all<Value>(_ results: [Result<Value, Failure>]) throws -> [Value] {
+        let failures = results.compactMap { result in
+            if case .failure(let failure) = result { failure } else { nil }
+        }
+        guard let first = failures.first else { return try results.map { try $0.get() } }
+        guard failures.count > 1 else { throw first }
+        let shown = failures.prefix(toldFailures).map(\.message).joined(separator: "\n")
+        let rest = failures.count - toldFailures
+        throw Failure(shown + (rest > 0 ? "\nand \(rest) more files do not compile" : ""))
+    }
+
+    /// How many files that do not compile are told with all that the compiler says.
+    private static let toldFailures = 20
 
     private func attempt<Value>(_ body: () async throws -> Value) async throws -> Result<Value, Failure> {
         do {
@@ -188,16 +203,20 @@ public struct Compiler: Sendable {
     /// Compiles, or takes from the cache. Returns the objects' paths in the order of the units.
     public func compile(_ units: [PreprocessedUnit]) async throws -> [String] {
         try Files.createDirectory(workspace.cache)
-        return try await inParallel(units) { unit in
-            let cached = "\(workspace.cache)/\(unit.key).o"
-            if !Files.exists(cached) {
-                let temporary = "\(workspace.work)/\(unit.key).o"
-                try await run(unit.unit.command.compile(unit.file, to: temporary), path: unit.unit.path)
-                try Files.write(Files.read(temporary), to: cached)
-                try Files.remove(temporary)
-            }
-            return cached
-        }
+        return try Self.all(
+            try await inParallel(units) { unit in
+                try await attempt {
+                    let cached = "\(workspace.cache)/\(unit.key).o"
+                    if !Files.exists(cached) {
+                        let temporary = "\(workspace.work)/\(unit.key).o"
+                        try await run(
+                            unit.unit.command.compile(unit.file, to: temporary), path: unit.unit.path)
+                        try Files.write(Files.read(temporary), to: cached)
+                        try Files.remove(temporary)
+                    }
+                    return cached
+                }
+            })
     }
 
     func run(_ command: [String], path: String) async throws {
