@@ -106,7 +106,8 @@ public struct Compiler: Sendable {
         }
         try Files.createDirectory(workspace.commands)
         for (target, text) in CompileCommand.records(ofDryRun: result.text) {
-            try Files.write(text, to: "\(workspace.commands)/\(target.replacing("/", with: "%")).cmd")
+            let object = target.pathWithoutDots.replacing("/", with: "%")
+            try Files.write(text, to: "\(workspace.commands)/\(object).cmd")
         }
     }
 
@@ -124,7 +125,9 @@ public struct Compiler: Sendable {
 
     /// Runs make for the objects of sources.
     private func make(_ options: [String], _ paths: [String]) async throws -> CommandResult {
-        let targets = paths.map { String($0.dropLast(2)) + ".o" }
+        let targets = try paths.map {
+            try UnitLocator.target(String($0.dropLast(2)) + ".o", listings: workspace.listings)
+        }
         return try await workspace.make(options + targets, configuration).run()
     }
 

@@ -70,7 +70,54 @@ struct UnitLocator {
             }
             folder = folder.directoryPart
         }
+        return try await placeElsewhere(target)
+    }
+
+    /// The place of an object whose own folder has no Makefile: another folder's reaches over to it (virt/kvm/kvm_main.c
+    /// belongs to arch/x86/kvm's module). That folder is remembered, for kbuild builds the object only by way of it.
+    private func placeElsewhere(_ target: String) async throws -> UnitPlace {
+        let folder = target.directoryPart
+        guard folder != ".",
+            !["Makefile", "Kbuild"].contains(where: { Files.exists("\(source)/\(folder)/\($0)") })
+        else { return .nothing }
+        let search = try await Command(
+            [
+                "grep", "-rlsF", "--include=Makefile", "--include=Kbuild", "-e", folder, "-e",
+                "../\(folder.lastPathComponent)/",
+            ] + ["arch/" + architecture, "drivers", "fs", "kernel", "lib", "net", "sound", "crypto", "virt"],
+            directory: source
+        ).run()
+        for file in search.text.lines.sorted() {
+            let folder = String(file).directoryPart
+            guard let listing = try await reachable(folder) else { continue }
+            let place: UnitPlace
+            if listing.builtin.contains(target) {
+                place = .image
+            } else if let module = listing.modules.first(
+                where: { $0.parts.contains(target) })
+            {
+                place = .module(module.name)
+            } else {
+                continue
+            }
+            guard try await isReached(folder) else { continue }
+            try Files.createDirectory(listings)
+            try Files.write(folder + "\n", to: Self.wayRecord(listings, target))
+            return place
+        }
         return .nothing
+    }
+
+    private static func wayRecord(_ listings: String, _ target: String) -> String {
+        "\(listings)/way%\(target.replacing("/", with: "%"))"
+    }
+
+    /// The target by which kbuild builds an object: its path, or the way to it from the folder whose Makefile lists it.
+    static func target(_ object: String, listings: String) throws -> String {
+        let record = wayRecord(listings, object)
+        guard Files.exists(record) else { return object }
+        let folder = try Files.readText(record).trimmed
+        return folder + "/" + String(repeating: "../", count: folder.split(separator: "/").count) + object
     }
 
     /// What a folder's Makefile says; nil for one that cannot be read by itself, because kbuild does not enter the folder:
@@ -178,10 +225,6 @@ struct UnitLocator {
     /// Paths from the top of the tree, without `..` and without a slash at the end. Makefile.lib has put the folder
     /// before some lists already.
     private func normalised(_ path: String, in folder: String) -> String {
-        var parts: [Substring] = path.hasPrefix(folder + "/") ? [] : folder.split(separator: "/")
-        for part in path.split(separator: "/") {
-            if part == ".." { parts = parts.dropLast() } else if part != "." { parts.append(part) }
-        }
-        return parts.joined(separator: "/")
+        (path.hasPrefix(folder + "/") ? path : folder + "/" + path).pathWithoutDots
     }
 }

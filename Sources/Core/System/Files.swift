@@ -163,6 +163,15 @@ public enum Files {
 }
 
 extension String {
+    /// A relative path without `.` and `..`; what leads above its start is dropped.
+    var pathWithoutDots: String {
+        var parts: [Substring] = []
+        for part in split(separator: "/") {
+            if part == ".." { parts = parts.dropLast() } else if part != "." { parts.append(part) }
+        }
+        return parts.joined(separator: "/")
+    }
+
     /// The part behind the last slash.
     public var lastPathComponent: String {
         guard let slash = lastIndex(of: "/") else { return self }
