@@ -70,6 +70,7 @@ __git_ksplice_options ()
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
+	match) own="--kernel --object --module --save --allow-other-compiler --quiet --json" ;;
 	verify) own="--rebuild --cached --quiet --json" ;;
 	"") own="--version" ;;
 	esac
@@ -82,6 +83,7 @@ __git_ksplice_takes_value ()
 	case "$1:$2" in
 	show:--patch) return 1 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--max-units) return 0 ;;
+	match:--module | match:--save) return 0 ;;
 	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout) return 0 ;;
 	test:--run | test:--copy | test:--memory) return 0 ;;
 	esac
@@ -133,8 +135,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply undo status test verify explain help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply undo status test verify explain" ;;
+	"") __git_ksplice_offer "init kernel create list show export check apply undo status test match verify explain help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply undo status test match verify explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	create)

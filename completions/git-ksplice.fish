@@ -1,7 +1,7 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
 
-set -l commands init kernel create list show export check apply undo status test verify explain
+set -l commands init kernel create list show export check apply undo status test match verify explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 
@@ -36,7 +36,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create list show export check apply undo status test verify explain
+    set -l all init kernel create list show export check apply undo status test match verify explain
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -60,6 +60,7 @@ complete -c git-ksplice -n $at_first -a apply -d 'Change the running kernel'
 complete -c git-ksplice -n $at_first -a undo -d 'Give the old code back'
 complete -c git-ksplice -n $at_first -a status -d 'Show which updates the running kernel has'
 complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
+complete -c git-ksplice -n $at_first -a match -d 'Prove that compiled code is the code of a kernel'
 complete -c git-ksplice -n $at_first -a verify -d 'Find out whether a stored update is what it says'
 complete -c git-ksplice -n $at_first -a explain -d 'Explain a finding of create'
 
@@ -87,8 +88,8 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l allow-other-compiler -d 
 complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most source files that a changed header may affect'
 complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
 
-complete -c git-ksplice -n '__git_ksplice_is create list show check status verify' -l json -d 'Print the result as JSON'
-complete -c git-ksplice -n '__git_ksplice_is create apply undo test verify' -s q -l quiet -d 'Say nothing but the result'
+complete -c git-ksplice -n '__git_ksplice_is create list show check status match verify' -l json -d 'Print the result as JSON'
+complete -c git-ksplice -n '__git_ksplice_is create apply undo test match verify' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
 complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
 complete -c git-ksplice -n '__git_ksplice_is show' -l why -d 'Print why each function changed'
@@ -98,6 +99,11 @@ complete -c git-ksplice -n '__git_ksplice_is apply undo test' -l timeout -x -d '
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
 complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
 complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'
+complete -c git-ksplice -n '__git_ksplice_is match' -l object -d 'The arguments are object files'
+complete -c git-ksplice -n '__git_ksplice_is match' -l module -x -d 'The module that the objects belong to'
+complete -c git-ksplice -n '__git_ksplice_is match' -l save -x -a '(__fish_complete_directories)' -d 'Keep what was compiled'
+complete -c git-ksplice -n '__git_ksplice_is match' -l allow-other-compiler -d 'Use the compiler that is here'
+complete -c git-ksplice -n '__git_ksplice_is match' -F
 complete -c git-ksplice -n '__git_ksplice_is verify' -l rebuild -d 'Make the update anew and compare'
 complete -c git-ksplice -n '__git_ksplice_is verify' -l cached -d 'Take what was compiled earlier'
 complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'MiB of the virtual machine'

@@ -203,3 +203,13 @@ extension MatchResult {
                 + places.map { hex($0) }.joined(separator: ", "), status: .verificationRefused)
     }
 }
+
+extension MatchFailure {
+    /// As git-ksplice-match(1) describes it.
+    public var json: JSON {
+        .object([
+            ("function", .string(function)), ("offset", .number(offset)), ("cause", .string(cause.rawValue)),
+            ("explanation", .string(explanation)), ("pre", .string(preText)), ("run", .string(runText)),
+        ])
+    }
+}

@@ -31,23 +31,10 @@ struct CreateJob {
             try refuse(affected.findings)
             throw Self.nothing
         }
-        let toolchain = try await Toolchain.find(
-            kernel.identity.compiler, allowOther: options.allowsOtherCompiler)
-        let configuration = Workspace.Configuration(
-            config: kernel.config, release: kernel.identity.release, arch: kernel.identity.arch,
-            toolchain: toolchain,
-            configCheck: Self.configDrift)
-        let lock = try workspace.lock { process in
-            let other = process.map { "process \($0)" } ?? "another git-ksplice"
-            creator.progress("waiting for \(other), which works in this kernel's workspace")
-        }
-        defer { _ = lock }
-        try await workspace.checkOut(tree: preTree) { folder, index in
-            creator.progress("writing the kernel's source (once)")
-            try await repository.exportTree(preTree, to: folder, index: index)
-        }
-        try await workspace.prepare(configuration, progress: creator.progress)
-        return try await workspace.withWorkFolder {
+        return try await workspace.whenReady(
+            for: kernel, tree: preTree, of: repository, allowsOtherCompiler: options.allowsOtherCompiler,
+            progress: creator.progress
+        ) { configuration in
             try await telling(affected.findings) { try await run(affected, changed, configuration) }
         }
     }
@@ -166,15 +153,6 @@ struct CreateJob {
             try await compiler.preprocess(units, isOriginal: false)
         }
         _ = try await compiler.compile(zip(pre, post).filter { $0.codeDigest != $1.codeDigest }.map(\.1))
-    }
-
-    private static let configDrift: @Sendable (String, String) -> [String] = { before, after in
-        do {
-            return ConfigFile.differences(from: try ConfigFile(before), to: try ConfigFile(after))
-                .filter { $0.cause != .harmless }.map(\.description)
-        } catch {
-            return ["\(error)"]
-        }
     }
 
     /// Throws where a finding is an error that its author did not let through.

@@ -22,25 +22,20 @@ struct EarlyProof {
     func run(_ update: Update, _ differences: [UnitDifference], progress: (String) -> Void) async throws
         -> Proof?
     {
-        guard let path = kernel.imagePath else { return nil }
+        let plan = try MatchPlan(update)
+        let wanted = Set(plan.units.compactMap(\.module))
+        guard kernel.imagePath != nil else { return nil }
         progress("proving the update against the kernel's image")
         try await checkModuleStructure(update)
-        let image = ImageMemory(try KernelImage(vmlinuxAt: path))
-        let plan = try MatchPlan(update)
-        let modules = try await layOut(Set(plan.units.compactMap(\.module)), image)
+        guard let offline = try await OfflineKernel(kernel, modules: wanted) else { return nil }
         let proven = plan.units.indices.filter { index in
-            plan.units[index].module.map { modules.names.contains($0) } ?? true
+            plan.units[index].module.map { offline.modules.contains($0) } ?? true
         }
-        let unproven = plan.units.filter { unit in unit.module.map { !modules.names.contains($0) } ?? false }
-            .map(\.path)
+        let unproven = plan.units.indices.filter { !proven.contains($0) }.map { plan.units[$0].path }
         guard !proven.isEmpty else { return Proof(functions: 0, bytes: 0, unproven: unproven, findings: []) }
-        let symbols =
-            modules.names.isEmpty
-            ? kernel.symbols : KernelSymbols(kernel.symbols.all + modules.memory.symbols)
         var matcher = try Matcher(
-            units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: modules.memory,
-            symbols: symbols,
-            isImage: true)
+            units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: offline.memory,
+            symbols: offline.symbols, isImage: true)
         let result = matcher.match()
         try MatchPlan.check(result, what: "the kernel's image")
         for constant in update.manifest.constants {
@@ -67,24 +62,6 @@ struct EarlyProof {
         for part in [Update.Path.module, Update.Path.kernelModule] {
             try ModuleResolver(update.file(part), name: part).checkModuleSize(size)
         }
-    }
-
-    private func layOut(_ wanted: Set<String>, _ image: ImageMemory) async throws -> (
-        memory: ModuleImageMemory, names: Set<String>
-    ) {
-        let memory = ModuleImageMemory(image: image, kernel: kernel.symbols)
-        var names: Set<String> = []
-        guard let folder = kernel.modulesPath, !wanted.isEmpty else { return (memory, names) }
-        let files = try ModuleFiles(folder: folder)
-        var objects: [(ObjectFile, String)] = []
-        for module in wanted.sorted() {
-            guard let path = files.path(module) else { continue }
-            objects.append(
-                (try ObjectFile(await ModuleFile.read(path), name: path.lastPathComponent), module))
-            names.insert(module)
-        }
-        try memory.add(objects)
-        return (memory, names)
     }
 
     /// Every symbol that applying will look for must be there, in the kernel or among the exports of a module.

@@ -143,6 +143,8 @@ struct ModuleFiles {
         }
     }
 
+    var names: Set<String> { Set(paths.keys) }
+
     /// The file of any module; nil where none is there.
     var first: String? {
         for module in paths.keys.sorted() { if let path = path(module) { return path } }

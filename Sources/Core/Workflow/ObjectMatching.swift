@@ -1,0 +1,198 @@
+// Matching whole objects, without any update: every function of a translation unit, as it was compiled, against a kernel
+// that runs, or against the files of a registered one. It answers whether a compiler, a config and a source tree give the
+// code that runs, and finds where they do not.
+
+/// What matching gave for one translation unit.
+public struct ObjectMatch: Sendable {
+    public let path: String
+    /// Nil for the kernel image.
+    public let module: String?
+    /// Functions that were found, and their bytes in memory.
+    public let functions: Int
+    public let bytes: Int
+    public let absent: [AbsentFunction]
+    public let failures: [MatchFailure]
+    /// Why the unit could not be compared at all; nil where it was.
+    public let skipped: String?
+}
+
+public struct ObjectMatching: Sendable {
+    public let objects: [ObjectMatch]
+    public let statistics: MatchResult.Statistics
+    /// Whether every function that exists is the kernel's, and every unit was compared.
+    public var isComplete: Bool { objects.allSatisfy { $0.failures.isEmpty && $0.skipped == nil } }
+}
+
+/// A compiled translation unit on its way to a match.
+public struct CompiledUnit: Sendable {
+    public var path: String
+    /// Nil where it is to be found out by the names of its functions.
+    public var module: Module?
+    public var object: ObjectFile
+
+    public enum Module: Sendable, Equatable {
+        case image
+        case named(String)
+    }
+
+    /// Reads an object file.
+    public init(file: String, module: Module? = nil) throws {
+        path = file
+        self.module = module
+        object = try ObjectFile(path: file).withoutDebugInformation()
+    }
+
+    init(path: String, module: String?, object: ObjectFile) {
+        self.path = path
+        self.module = module.map { .named($0) } ?? .image
+        self.object = object
+    }
+
+    /// Where most of the unit's functions are listed; the image where none is.
+    func home(_ symbols: KernelSymbols) -> String? {
+        if let module { return if case .named(let name) = module { name } else { nil } }
+        var votes: [String?: Int] = [:]
+        for symbol in object.symbols where symbol.isFunction && symbol.isDefinedInSection {
+            for place in Set(symbols.named(symbol.name).map(\.module)) { votes[place, default: 0] += 1 }
+        }
+        return votes.max { ($0.value, $1.key ?? "") < ($1.value, $0.key ?? "") }?.key ?? nil
+    }
+}
+
+public struct ObjectMatcher: Sendable {
+    let progress: @Sendable (String) -> Void
+
+    public init(progress: @escaping @Sendable (String) -> Void) { self.progress = progress }
+
+    /// Compiles source files as the kernel was compiled. Those that its config leaves out are not among the result.
+    public func compile(
+        _ paths: [String], _ summary: KernelSummary, _ repository: Repository, kernelSources: String,
+        allowsOtherCompiler: Bool
+    ) async throws -> [CompiledUnit] {
+        let registry = KernelRegistry(repository)
+        let kernel = try await registry.descriptor(summary)
+        let tree = try repository.tree(of: kernel.sourceCommit)
+        let workspace = Workspace(root: try registry.workspaceRoot(kernel.identity))
+        return try await workspace.whenReady(
+            for: kernel, tree: tree, of: repository, allowsOtherCompiler: allowsOtherCompiler,
+            progress: progress
+        ) { configuration in
+            let compiler = Compiler(
+                workspace: workspace, configuration: configuration, headers: kernelSources)
+            let places = try await compiler.places(of: paths).built
+            let units = try await compiler.units(places)
+            progress("compiling \(units.count) file(s)")
+            let texts = try await compiler.preprocess(units, isOriginal: true)
+            let objects = try await compiler.compile(texts)
+            return try zip(units, objects).map { unit, object in
+                CompiledUnit(
+                    path: unit.path, module: unit.module,
+                    object: try ObjectFile(path: object).withoutDebugInformation())
+            }
+        }
+    }
+
+    /// Matches against the files of a registered kernel.
+    public func match(_ units: [CompiledUnit], filesOf kernel: KernelDescriptor) async throws
+        -> ObjectMatching
+    {
+        var symbols = kernel.symbols
+        let files = try kernel.modulesPath.map { try ModuleFiles(folder: $0) }
+        var wanted = Set(units.compactMap { $0.home(symbols) })
+        // What no function of the image explains is looked for in all modules.
+        let homeless = units.contains { unit in
+            unit.module == nil
+                && !unit.object.symbols.contains { $0.isFunction && !symbols.named($0.name).isEmpty }
+        }
+        if homeless, let files { wanted.formUnion(files.names) }
+        guard let offline = try await OfflineKernel(kernel, modules: wanted) else {
+            throw Failure(
+                "the image of kernel '\(kernel.name)' is not at hand", status: .notFound,
+                hint: "git ksplice kernel add \(kernel.name) --from PACKAGE")
+        }
+        symbols = offline.symbols
+        return try match(
+            units, offline.memory, symbols, isImage: true,
+            missing: { offline.modules.contains($0) ? nil : "the file of module '\($0)' is not at hand" })
+    }
+
+    /// Matches against the kernel that a host runs.
+    public func match(_ units: [CompiledUnit], runningOn host: any Host & Sendable) async throws
+        -> ObjectMatching
+    {
+        progress("reading the kernel's symbols")
+        let symbols = try await host.symbols()
+        let loaded = Set(try await host.modules().map(\.name))
+        let memory = try await host.memory(covering: [])
+        return try match(
+            units, memory, symbols, isImage: false,
+            missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
+    }
+
+    private func match(
+        _ units: [CompiledUnit], _ memory: any KernelMemory, _ symbols: KernelSymbols, isImage: Bool,
+        missing: (String) -> String?
+    ) throws -> ObjectMatching {
+        progress("matching \(units.count) object(s)")
+        let homes = units.map { $0.home(symbols) }
+        let reasons = homes.map { $0.flatMap(missing) }
+        let kept = units.indices.filter { reasons[$0] == nil }
+        var tables: [String: Int] = [:]
+        for index in kept {
+            do { tables.merge(try units[index].object.entrySizes()) { max($0, $1) } } catch let failure
+                as Failure
+            { throw Failure("\(units[index].path): \(failure.message)") }
+        }
+        var matcher = try Matcher(
+            units: kept.map { .init(path: units[$0].path, module: homes[$0], object: units[$0].object) },
+            tables: tables, memory: memory, symbols: symbols, isImage: isImage)
+        let result = matcher.match()
+        let failures = Dictionary(grouping: result.failures, by: \.unit)
+        let absent = Dictionary(grouping: result.notPresent, by: \.unit)
+        let positions = Dictionary(uniqueKeysWithValues: kept.enumerated().map { ($1, $0) })
+        let objects = units.indices.map { index in
+            let position = positions[index]
+            let found = position.map { result.functions[$0] } ?? []
+            return ObjectMatch(
+                path: units[index].path, module: homes[index], functions: found.count,
+                bytes: found.reduce(0) { $0 + $1.runSize }, absent: position.flatMap { absent[$0] } ?? [],
+                failures: position.flatMap { failures[$0] } ?? [], skipped: reasons[index])
+        }
+        return ObjectMatching(objects: objects, statistics: result.statistics)
+    }
+}
+
+extension CompiledUnit {
+    /// Writes the object, without debug information, to a folder under the unit's own path.
+    public func save(in folder: String) throws {
+        let file = "\(folder)/\(path.dropLast(2)).o"
+        try Files.createDirectory(file.directoryPart)
+        try Files.write(ELFWriter.write(object), to: file)
+    }
+}
+
+extension ObjectMatching {
+    public var json: JSON {
+        .object([
+            ("v", .number(1)), ("functions", .number(statistics.functions)),
+            ("bytes", .number(statistics.bytes)), ("match_ns", .number(Int(statistics.nanoseconds))),
+            ("complete", .bool(isComplete)), ("units", .array(objects.map(\.json))),
+        ])
+    }
+}
+
+extension ObjectMatch {
+    fileprivate var json: JSON {
+        .object([
+            ("unit", .string(path)), ("module", module.map { .string($0) } ?? .null),
+            ("functions", .number(functions)), ("bytes", .number(bytes)),
+            ("skipped", skipped.map { .string($0) } ?? .null),
+            (
+                "absent",
+                .array(
+                    absent.map { .object([("name", .string($0.name)), ("reason", .string($0.reason))]) })
+            ),
+            ("failures", .array(failures.map(\.json))),
+        ])
+    }
+}

@@ -1,0 +1,114 @@
+import ArgumentParser
+import Core
+
+struct Match: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Prove that compiled code is the code of a kernel.",
+        usage: """
+            git ksplice match [--kernel NAME] [--save FOLDER] <source file>...
+            git ksplice match [--kernel NAME] [--module NAME] --object <file>...
+            """,
+        discussion: """
+            Every function of each translation unit is compared, byte by byte, with the kernel that runs, or, with --kernel,
+            with the image and the module files of a registered one.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "A registered kernel: its files instead of the kernel that runs.", valueName: "name"))
+    var kernel: String?
+
+    @Flag(help: "The arguments are object files, not source files of the kernel.")
+    var object = false
+
+    @Option(help: ArgumentHelp("The module that the objects belong to.", valueName: "name"))
+    var module: String?
+
+    @Option(help: ArgumentHelp("Keep what was compiled, for --object elsewhere.", valueName: "folder"))
+    var save: String?
+
+    @Flag(help: "Compile with the compiler that is here, whichever that is.")
+    var allowOtherCompiler = false
+
+    @Flag(name: .shortAndLong, help: "Print only what does not match.")
+    var quiet = false
+
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
+    @Argument(help: "Source files of the kernel, or with --object files.")
+    var files: [String]
+
+    func validate() throws {
+        guard object || module == nil else { throw ValidationError("--module goes with --object") }
+        guard !object || save == nil else { throw ValidationError("--save goes with source files") }
+    }
+
+    func run() async throws {
+        let host = LocalHost()
+        let matcher = ObjectMatcher(progress: Talk.progress(isQuiet: quiet || json))
+        let units: [CompiledUnit]
+        if object {
+            let home: CompiledUnit.Module? = module.map { $0 == "vmlinux" ? .image : .named($0) }
+            units = try files.map { try CompiledUnit(file: $0, module: home) }
+        } else {
+            units = try await compile(matcher, host)
+        }
+        let result: ObjectMatching
+        if let kernel {
+            let registry = KernelRegistry(try await Repository())
+            result = try await matcher.match(
+                units, filesOf: try await registry.descriptor(try await registry.summary(kernel)))
+        } else {
+            result = try await matcher.match(units, runningOn: host)
+        }
+        if json { print(result.json.text) } else { report(result) }
+        if !result.isComplete { throw ExitCode(ExitStatus.verificationRefused.rawValue) }
+    }
+
+    private func compile(_ matcher: ObjectMatcher, _ host: LocalHost) async throws -> [CompiledUnit] {
+        let repository = try await Repository()
+        let registry = KernelRegistry(repository)
+        let summary: KernelSummary
+        if let kernel {
+            summary = try await registry.summary(kernel)
+        } else {
+            let running = try await host.identity()
+            summary = try await registry.summary(running.buildID)
+        }
+        let units = try await matcher.compile(
+            files, summary, repository, kernelSources: try Locations.kernelSources(),
+            allowsOtherCompiler: allowOtherCompiler)
+        let left = files.filter { file in !units.contains { $0.path == file } }
+        for file in left { Talk.warning("the kernel's config does not build '\(file)'") }
+        guard !units.isEmpty else {
+            throw Failure("there is nothing to match", status: .noChange)
+        }
+        if let save {
+            for unit in units { try unit.save(in: save) }
+        }
+        return units
+    }
+
+    private func report(_ result: ObjectMatching) {
+        for unit in result.objects {
+            let place = unit.module.map { " [\($0)]" } ?? ""
+            if let reason = unit.skipped {
+                print("\(unit.path)\(place): not compared: \(reason)")
+                continue
+            }
+            if quiet, unit.failures.isEmpty { continue }
+            print("\(unit.path)\(place): \(unit.functions) functions match, \(unit.bytes) bytes")
+            for function in unit.absent where !quiet {
+                print("  absent   \(function.name): \(function.reason)")
+            }
+            for failure in unit.failures { print("  differs  \(failure.description)") }
+        }
+        let failures = result.objects.reduce(0) { $0 + $1.failures.count }
+        let absent = result.objects.reduce(0) { $0 + $1.absent.count }
+        let statistics = result.statistics
+        print(
+            "\(statistics.functions) functions match, \(failures) differ, \(absent) are not in this kernel; \(statistics.bytes) bytes in \(statistics.nanoseconds / 1_000_000) ms"
+        )
+    }
+}
