@@ -1,7 +1,8 @@
 // A boot of a test: which kernel, what it brings along, and what it runs.
 
-import Core
 import Testing
+
+@testable import Core
 
 struct Guest {
     private var machine: VirtualMachine
@@ -24,6 +25,23 @@ struct Guest {
 
     /// Loads a module of the older kernel by its path below `kernel/`.
     mutating func load(_ module: String) { machine.modules.append("\(laboratory.modules)/kernel/\(module)") }
+
+    /// Loads modules of the older kernel with what they need. They need not load: some are for other processors.
+    mutating func tryToLoad(_ modules: [String]) throws {
+        let files = try ModuleDependencies(folder: laboratory.modules).files(for: modules).map(\.path)
+        machine.modules += files
+        machine.optionalModules.formUnion(files)
+    }
+
+    /// The emulated machine: its processor as `-cpu` of QEMU takes it, how many, and what the kernel's command line adds.
+    mutating func configure(
+        processor: String? = nil, processors: Int = 2, commandLine: String, memoryMiB: Int = 1024
+    ) {
+        machine.processor = processor
+        machine.processors = processors
+        machine.commandLine = commandLine
+        machine.memoryMiB = memoryMiB
+    }
 
     mutating func step(_ name: String, _ command: String) { machine.steps.append(GuestStep(name, command)) }
 

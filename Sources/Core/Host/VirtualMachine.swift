@@ -70,6 +70,8 @@ public struct VirtualMachine: Sendable {
     public var steps: [GuestStep] = []
     public var memoryMiB = 1024
     public var processors = 2
+    /// The processor that is emulated, with its features, as `qemu-system-x86_64 -cpu` takes it; nil for QEMU's own choice.
+    public var processor: String?
     /// Added to the kernel's command line.
     public var commandLine = ""
     /// In seconds, for the whole run.
@@ -85,19 +87,22 @@ public struct VirtualMachine: Sendable {
         defer { try? Files.remove(folder) }
         try Files.write(try await initramfs(), to: folder + "/initramfs")
         let (log, output) = (folder + "/log", folder + "/output")
-        let result = try await Command([
-            "timeout", "-k", "5", "\(timeout)", Self.emulator, "-accel", "tcg,thread=multi", "-smp",
-            "\(processors)", "-m",
-            "\(memoryMiB)", "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none", "-kernel",
-            bootImage,
-            "-initrd", folder + "/initramfs", "-append",
-            // Where the emulator waits for a processor while the kernel counts ticks of the timer, the kernel takes the
-            // timer for broken and panics: it is not to check it (arch/x86/kernel/apic/io_apic.c, timer_irq_works).
-            "console=ttyS0 panic=-1 quiet loglevel=7 no_timer_check random.trust_cpu=on \(commandLine)",
-            "-serial",
-            "file:" + log,
-            "-serial", "file:" + output,
-        ]).run()
+        let result = try await Command(
+            [
+                "timeout", "-k", "5", "\(timeout)", Self.emulator, "-accel", "tcg,thread=multi", "-smp",
+                "\(processors)", "-m",
+                "\(memoryMiB)", "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none",
+                "-kernel",
+                bootImage,
+                "-initrd", folder + "/initramfs", "-append",
+                // Where the emulator waits for a processor while the kernel counts ticks of the timer, the kernel takes the
+                // timer for broken and panics: it is not to check it (arch/x86/kernel/apic/io_apic.c, timer_irq_works).
+                "console=ttyS0 panic=-1 quiet loglevel=7 no_timer_check random.trust_cpu=on \(commandLine)",
+                "-serial",
+                "file:" + log,
+                "-serial", "file:" + output,
+            ] + (processor.map { ["-cpu", $0] } ?? [])
+        ).run()
         guard Files.exists(output) else {
             throw Failure(
                 "cannot start a virtual machine: \(result.errorText.trimmed)",

@@ -33,6 +33,9 @@ public struct CompiledUnit: Sendable {
     public enum Module: Sendable, Equatable {
         case image
         case named(String)
+
+        /// Nil for the image.
+        var name: String? { if case .named(let name) = self { name } else { nil } }
     }
 
     /// Reads an object file.
@@ -48,14 +51,22 @@ public struct CompiledUnit: Sendable {
         self.object = object
     }
 
-    /// Where most of the unit's functions are listed; the image where none is.
-    func home(_ symbols: KernelSymbols) -> String? {
-        if let module { return if case .named(let name) = module { name } else { nil } }
+    /// Where the unit's functions are listed; nil where nothing lists half of them, because its module is not there.
+    func home(_ symbols: KernelSymbols) -> Module? {
+        if let module { return module }
         var votes: [String?: Int] = [:]
-        for symbol in object.symbols where symbol.isFunction && symbol.isDefinedInSection {
+        var voters = 0
+        for symbol in object.symbols
+        where symbol.isFunction && symbol.isDefinedInSection
+            && Matcher.isResident(object.sections[symbol.section].name)
+        {
+            voters += 1
             for place in Set(symbols.named(symbol.name).map(\.module)) { votes[place, default: 0] += 1 }
         }
-        return votes.max { ($0.value, $1.key ?? "") < ($1.value, $0.key ?? "") }?.key ?? nil
+        guard let best = votes.max(by: { ($0.value, $1.key ?? "") < ($1.value, $0.key ?? "") }),
+            best.value * 2 > voters
+        else { return nil }
+        return best.key.map { .named($0) } ?? .image
     }
 }
 
@@ -96,23 +107,23 @@ public struct ObjectMatcher: Sendable {
     public func match(_ units: [CompiledUnit], filesOf kernel: KernelDescriptor) async throws
         -> ObjectMatching
     {
-        var symbols = kernel.symbols
         let files = try kernel.modulesPath.map { try ModuleFiles(folder: $0) }
-        var wanted = Set(units.compactMap { $0.home(symbols) })
-        // What no function of the image explains is looked for in all modules.
-        let homeless = units.contains { unit in
-            unit.module == nil
-                && !unit.object.symbols.contains { $0.isFunction && !symbols.named($0.name).isEmpty }
+        var wanted: Set<String> = []
+        for unit in units {
+            if let home = unit.home(kernel.symbols) {
+                if let name = home.name { wanted.insert(name) }
+            } else if let files {
+                // It may belong to any module.
+                wanted.formUnion(files.names)
+            }
         }
-        if homeless, let files { wanted.formUnion(files.names) }
         guard let offline = try await OfflineKernel(kernel, modules: wanted) else {
             throw Failure(
                 "the image of kernel '\(kernel.name)' is not at hand", status: .notFound,
                 hint: "git ksplice kernel add \(kernel.name) --from PACKAGE")
         }
-        symbols = offline.symbols
         return try match(
-            units, offline.memory, symbols, isImage: true,
+            units, offline.memory, offline.symbols, isImage: true,
             missing: { offline.modules.contains($0) ? nil : "the file of module '\($0)' is not at hand" })
     }
 
@@ -135,7 +146,10 @@ public struct ObjectMatcher: Sendable {
     ) throws -> ObjectMatching {
         progress("matching \(units.count) object(s)")
         let homes = units.map { $0.home(symbols) }
-        let reasons = homes.map { $0.flatMap(missing) }
+        let reasons = homes.map { home -> String? in
+            guard let home else { return "neither the kernel nor a module that is there lists its functions" }
+            return home.name.flatMap(missing)
+        }
         let kept = units.indices.filter { reasons[$0] == nil }
         var tables: [String: Int] = [:]
         for index in kept {
@@ -144,7 +158,9 @@ public struct ObjectMatcher: Sendable {
             { throw Failure("\(units[index].path): \(failure.message)") }
         }
         var matcher = try Matcher(
-            units: kept.map { .init(path: units[$0].path, module: homes[$0], object: units[$0].object) },
+            units: kept.map {
+                .init(path: units[$0].path, module: homes[$0]?.name, object: units[$0].object)
+            },
             tables: tables, memory: memory, symbols: symbols, isImage: isImage)
         let result = matcher.match()
         let failures = Dictionary(grouping: result.failures, by: \.unit)
@@ -152,10 +168,10 @@ public struct ObjectMatcher: Sendable {
         let positions = Dictionary(uniqueKeysWithValues: kept.enumerated().map { ($1, $0) })
         let objects = units.indices.map { index in
             let position = positions[index]
-            let found = position.map { result.functions[$0] } ?? []
+            let matched = position.map { result.functions[$0] } ?? []
             return ObjectMatch(
-                path: units[index].path, module: homes[index], functions: found.count,
-                bytes: found.reduce(0) { $0 + $1.runSize }, absent: position.flatMap { absent[$0] } ?? [],
+                path: units[index].path, module: homes[index]?.name, functions: matched.count,
+                bytes: matched.reduce(0) { $0 + $1.runSize }, absent: position.flatMap { absent[$0] } ?? [],
                 failures: position.flatMap { failures[$0] } ?? [], skipped: reasons[index])
         }
         return ObjectMatching(objects: objects, statistics: result.statistics)

@@ -1,0 +1,181 @@
+// Matching whole translation units, all functions of each, with the files of a kernel and with its memory after boot:
+// with and without mitigations, with one processor and several, for processors of several makers.
+
+import Testing
+
+@testable import Core
+
+extension VirtualMachineTests {
+    @Suite struct WholeObjects {
+        /// One way to boot, and what the kernel must say of it so that the test is about what it claims.
+        struct Boot: Sendable, CustomTestStringConvertible {
+            var name: String
+            var processor: String?
+            var processors = 2
+            var commandLine = ""
+            /// A command, and a text that it prints.
+            var proof: (command: String, text: String)
+            var testDescription: String { name }
+        }
+
+        private static let flaws = "cat /sys/devices/system/cpu/vulnerabilities"
+
+        static let boots = [
+            Boot(name: "two processors", proof: ("echo $(nproc) processors", "2 processors")),
+            Boot(
+                name: "one processor", processors: 1, proof: ("echo $(nproc) processors", "1 processors")),
+            Boot(
+                name: "no mitigations", processor: "EPYC", commandLine: "mitigations=off",
+                proof: ("\(flaws)/spectre_v2", "Vulnerable")),
+            Boot(
+                name: "untrained returns", processor: "EPYC", commandLine: "retbleed=unret",
+                proof: ("\(flaws)/retbleed", "untrained return thunk")),
+            Boot(
+                name: "retpolines", processor: "Skylake-Server", commandLine: "spectre_v2=retpoline",
+                proof: ("\(flaws)/spectre_v2", "Retpolines")),
+            Boot(
+                name: "retpolines with lfence", processor: "EPYC", commandLine: "spectre_v2=retpoline,lfence",
+                proof: ("\(flaws)/spectre_v2", "LFENCE")),
+        ]
+
+        /// Why a function of an object may be absent from the kernel.
+        static let reasons = ["a weak definition; the kernel has another one", "it equals the code at "]
+
+        @Test("all functions of all subsystems are the image's and the module files'")
+        func files() async throws {
+            let objects = try await PreObjects.shared(Laboratory.shared())
+            let report = try Report(objects.report)
+            #expect(report.units.count >= 150)
+            #expect(report.units.filter { $0.isCompared }.count >= 150)
+            #expect(Set(report.units.compactMap(\.module)).count >= 12)
+            try report.check()
+        }
+
+        @Test("all functions of all subsystems are in memory", arguments: boots)
+        func memory(boot: Boot) async throws {
+            let laboratory = try await Laboratory.shared()
+            let objects = try await PreObjects.shared(laboratory)
+            var guest = Guest(laboratory)
+            guest.configure(
+                processor: boot.processor, processors: boot.processors, commandLine: boot.commandLine)
+            try guest.tryToLoad(objects.modules)
+            for (path, content) in objects.files { guest.add(content, as: "pre/" + path) }
+            guest.step("proof", boot.proof.command)
+            guest.step(
+                "match",
+                "cd pre && find . -name '*.o' | sed 's,^\\./,,' | xargs git-ksplice match --object --json")
+            let result = try await guest.run()
+            #expect(try result.output("proof").contains(boot.proof.text))
+            let report = try Report(try #require(result.result("match")).output)
+            #expect(report.units.count == objects.files.count)
+            #expect(report.units.filter { $0.isCompared }.count >= 150)
+            try report.check()
+            #expect(result.warnings == [])
+        }
+    }
+}
+
+/// What `git ksplice match --json` says.
+private struct Report {
+    struct Unit {
+        var path: String
+        var module: String?
+        var skipped: String?
+        var functions: Int
+        var absent: [(name: String, reason: String)]
+        var failures: [String]
+        var isCompared: Bool { skipped == nil }
+    }
+
+    let units: [Unit]
+
+    init(_ text: String) throws {
+        let line = text.lines.map { String($0) }.last { $0.hasPrefix("{") } ?? ""
+        let json: JSON
+        do { json = try JSON(parsing: line) } catch {
+            throw Failure("no report of match: \(text.suffix(2000))")
+        }
+        units = (json["units"]?.array ?? []).map { unit in
+            Unit(
+                path: unit["unit"]?.string ?? "", module: unit["module"]?.string,
+                skipped: unit["skipped"]?.string, functions: unit["functions"]?.number ?? 0,
+                absent: (unit["absent"]?.array ?? []).map {
+                    ($0["name"]?.string ?? "", $0["reason"]?.string ?? "")
+                },
+                failures: (unit["failures"]?.array ?? []).map {
+                    "\($0["function"]?.string ?? "")+\($0["offset"]?.number ?? 0): \($0["explanation"]?.string ?? "")"
+                        + " pre: \($0["pre"]?.string ?? "") run: \($0["run"]?.string ?? "")"
+                })
+        }
+    }
+
+    /// No function differs, each that is absent is absent for a known reason, and these are few.
+    func check(sourceLocation: SourceLocation = #_sourceLocation) throws {
+        var functions = 0
+        var ambiguous = 0
+        for unit in units {
+            functions += unit.functions
+            for failure in unit.failures {
+                Issue.record("\(unit.path): \(failure)", sourceLocation: sourceLocation)
+            }
+            for (name, reason) in unit.absent {
+                #expect(
+                    VirtualMachineTests.WholeObjects.reasons.contains { reason.hasPrefix($0) },
+                    "\(unit.path): \(name): \(reason)", sourceLocation: sourceLocation)
+                if reason.hasPrefix("it equals") { ambiguous += 1 }
+            }
+        }
+        #expect(functions > 15_000, sourceLocation: sourceLocation)
+        #expect(ambiguous * 1000 <= functions, "\(ambiguous) of \(functions)", sourceLocation: sourceLocation)
+    }
+}
+
+/// The units of the sample, compiled once and matched with the kernel's files.
+private actor PreObjects {
+    struct Made: Sendable {
+        var files: [(path: String, content: [UInt8])]
+        var report: String
+        /// The modules that the units belong to.
+        var modules: [String]
+    }
+
+    private static let made = PreObjects()
+    private var running: Task<Made, any Error>?
+
+    static func shared(_ laboratory: Laboratory) async throws -> Made {
+        try await made.get(laboratory)
+    }
+
+    private func get(_ laboratory: Laboratory) async throws -> Made {
+        if let running { return try await running.value }
+        let task = Task { try await Self.make(laboratory) }
+        running = task
+        return try await task.value
+    }
+
+    private static func make(_ laboratory: Laboratory) async throws -> Made {
+        let list = try SourceList.wholeObjects()
+        let folder = laboratory.folder + "/pre"
+        try Files.remove(folder)
+        let result = try await Command(
+            [laboratory.program, "match", "--kernel", Laboratory.kernel, "--save", folder, "--json"] + list,
+            directory: laboratory.repository
+        ).run()
+        guard result.status == 0 || result.status == Status.verificationRefused else {
+            throw Failure("match ended with \(result.status)\n\(result.errorText)")
+        }
+        let files = try list.map { String($0.dropLast(2)) + ".o" }.filter { Files.exists("\(folder)/\($0)") }
+            .map { ($0, try Files.read("\(folder)/\($0)")) }
+        let modules = Set(try Report(result.text).units.compactMap(\.module))
+        return Made(files: files, report: result.text, modules: modules.sorted())
+    }
+}
+
+enum SourceList {
+    /// The sources whose units are matched as a whole.
+    static func wholeObjects() throws -> [String] {
+        let here = #filePath.directoryPart.directoryPart
+        return try Files.readText(here + "/Support/whole-objects.list").lines.map { String($0) }
+            .filter { !$0.isEmpty }
+    }
+}
