@@ -99,6 +99,7 @@ struct Match: AsyncParsableCommand {
             }
             if quiet, unit.failures.isEmpty { continue }
             print("\(unit.path)\(place): \(unit.functions) functions match, \(unit.bytes) bytes")
+            for name in unit.traced where !quiet { print("  traced   \(name)") }
             for function in unit.absent where !quiet {
                 print("  absent   \(function.name): \(function.reason)")
             }

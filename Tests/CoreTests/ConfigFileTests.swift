@@ -46,4 +46,14 @@ import Testing
         #expect(found[0].description == "CONFIG_A: y -> m (another version of the source than the kernel's)")
         #expect(ConfigFile.differences(from: before, to: before).isEmpty)
     }
+
+    @Test("a Rust compiler matters to a kernel with Rust only", arguments: [false, true])
+    func rustCompiler(isUsed: Bool) throws {
+        let rust = isUsed ? "CONFIG_RUST=y\n" : "CONFIG_A=y\n"
+        let found = ConfigFile.differences(
+            from: try ConfigFile(rust + "CONFIG_RUSTC_VERSION=0\n"),
+            to: try ConfigFile(
+                rust + "CONFIG_RUSTC_VERSION=109500\nCONFIG_RUSTC_HAS_UNNECESSARY_TRANSMUTES=y\n"))
+        #expect(found.map(\.cause) == [isUsed ? .compiler : .harmless, isUsed ? .compiler : .harmless])
+    }
 }

@@ -186,4 +186,81 @@ struct GuestProgram: Sendable {
                 return 127;
             }
             """)
+
+    /// Attaches a BPF program to the entry of a kernel function, and stays.
+    static let fentry = GuestProgram(
+        name: "fentry",
+        code: """
+            #include <fcntl.h>
+            #include <linux/bpf.h>
+            #include <linux/btf.h>
+            #include <stdio.h>
+            #include <stdlib.h>
+            #include <string.h>
+            #include <sys/syscall.h>
+            #include <unistd.h>
+            static char *read_all(const char *path, long *size) {
+                int fd = open(path, O_RDONLY);
+                char *text = malloc(64 << 20);
+                long n, done = 0;
+                while (fd >= 0 && (n = read(fd, text + done, 1 << 20)) > 0) done += n;
+                *size = done;
+                return text;
+            }
+            /* The number of a function's type in the kernel's BTF; 0 where there is none. */
+            static int find(const char *name) {
+                long size;
+                char *all = read_all("/sys/kernel/btf/vmlinux", &size);
+                struct btf_header *header = (void *)all;
+                char *type = all + header->hdr_len + header->type_off;
+                char *end = type + header->type_len;
+                char *strings = all + header->hdr_len + header->str_off;
+                for (int id = 1; type < end; id++) {
+                    struct btf_type *t = (void *)type;
+                    int kind = BTF_INFO_KIND(t->info), count = BTF_INFO_VLEN(t->info);
+                    if (kind == BTF_KIND_FUNC && !strcmp(strings + t->name_off, name)) return id;
+                    type += sizeof *t;
+                    switch (kind) {
+                    case BTF_KIND_INT: case BTF_KIND_VAR: case BTF_KIND_DECL_TAG: type += 4; break;
+                    case BTF_KIND_ARRAY: type += sizeof(struct btf_array); break;
+                    case BTF_KIND_STRUCT: case BTF_KIND_UNION: type += count * sizeof(struct btf_member); break;
+                    case BTF_KIND_ENUM: case BTF_KIND_FUNC_PROTO: type += count * 8; break;
+                    case BTF_KIND_DATASEC: case BTF_KIND_ENUM64: type += count * 12; break;
+                    }
+                }
+                return 0;
+            }
+            int main(int argc, char **argv) {
+                struct bpf_insn code[] = {
+                    { .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 0 },
+                    { .code = BPF_JMP | BPF_EXIT },
+                };
+                static char log[4096];
+                union bpf_attr load, open;
+                int id = find(argv[1]);
+                if (!id) { puts("no such function"); return 1; }
+                memset(&load, 0, sizeof load);
+                load.prog_type = BPF_PROG_TYPE_TRACING;
+                load.expected_attach_type = BPF_TRACE_FENTRY;
+                load.attach_btf_id = id;
+                load.insns = (unsigned long)code;
+                load.insn_cnt = 2;
+                load.license = (unsigned long)"GPL";
+                load.log_buf = (unsigned long)log;
+                load.log_size = sizeof log;
+                load.log_level = 1;
+                int program = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+                if (program < 0) { perror("load"); puts(log); return 1; }
+                memset(&open, 0, sizeof open);
+                open.raw_tracepoint.prog_fd = program;
+                if (syscall(SYS_bpf, BPF_RAW_TRACEPOINT_OPEN, &open, sizeof open) < 0) {
+                    perror("attach");
+                    return 1;
+                }
+                puts("attached");
+                fflush(stdout);
+                pause();
+                return 0;
+            }
+            """)
 }

@@ -110,12 +110,18 @@ extension ConfigFile {
 
     /// All options that differ, by name, harmless ones too. From a kernel's own config to that of a build folder.
     public static func differences(from before: ConfigFile, to after: ConfigFile) -> [ConfigDifference] {
-        Set(before.options.keys).union(after.options.keys).sorted().compactMap { option in
+        let usesRust = [before, after].contains { $0.options["RUST"] == "y" }
+        return Set(before.options.keys).union(after.options.keys).sorted().compactMap { option in
             guard before.options[option] != after.options[option] else { return nil }
             return ConfigDifference(
                 option: option, before: before.options[option], after: after.options[option],
-                cause: cause(of: option))
+                // What is known of a Rust compiler says nothing about a kernel without Rust.
+                cause: !usesRust && isAboutRust(option) ? .harmless : cause(of: option))
         }
+    }
+
+    private static func isAboutRust(_ option: String) -> Bool {
+        ["RUSTC_", "BINDGEN_", "RUST_IS_AVAILABLE", "HAVE_RUST"].contains { option.hasPrefix($0) }
     }
 
     private static func cause(of option: String) -> ConfigDifference.Cause {

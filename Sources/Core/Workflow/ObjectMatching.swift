@@ -10,6 +10,8 @@ public struct ObjectMatch: Sendable {
     /// Functions that were found, and their bytes in memory.
     public let functions: Int
     public let bytes: Int
+    /// Those of them that a tracer is attached to.
+    public let traced: [String]
     public let absent: [AbsentFunction]
     public let failures: [MatchFailure]
     /// Why the unit could not be compared at all; nil where it was.
@@ -171,7 +173,8 @@ public struct ObjectMatcher: Sendable {
             let matched = position.map { result.functions[$0] } ?? []
             return ObjectMatch(
                 path: units[index].path, module: homes[index]?.name, functions: matched.count,
-                bytes: matched.reduce(0) { $0 + $1.runSize }, absent: position.flatMap { absent[$0] } ?? [],
+                bytes: matched.reduce(0) { $0 + $1.runSize },
+                traced: matched.filter(\.isTraced).map(\.name), absent: position.flatMap { absent[$0] } ?? [],
                 failures: position.flatMap { failures[$0] } ?? [], skipped: reasons[index])
         }
         return ObjectMatching(objects: objects, statistics: result.statistics)
@@ -202,7 +205,7 @@ extension ObjectMatch {
         .object([
             ("unit", .string(path)), ("module", module.map { .string($0) } ?? .null),
             ("functions", .number(functions)), ("bytes", .number(bytes)),
-            ("skipped", skipped.map { .string($0) } ?? .null),
+            ("traced", .strings(traced)), ("skipped", skipped.map { .string($0) } ?? .null),
             (
                 "absent",
                 .array(
