@@ -2,8 +2,9 @@
 // work tree, and the program as its user would run it. The workspace stays between runs, so that only the first
 // create ever prepares it; commits, updates and notes of earlier runs are removed at the start.
 
-import Core
 import Glibc
+
+@testable import Core
 
 struct Laboratory: Sendable {
     static let kernel = "test-old"
@@ -143,6 +144,12 @@ struct Laboratory: Sendable {
 
     func run(_ arguments: String..., environment: [String: String?] = [:]) async throws -> CommandResult {
         try await Command([program] + arguments, directory: repository, environment: environment).run()
+    }
+
+    /// All that is known of the registered kernel.
+    func descriptor() async throws -> KernelDescriptor {
+        let registry = KernelRegistry(try await Repository(directory: repository))
+        return try await registry.descriptor(try await registry.summary(Self.kernel))
     }
 
     /// The update of a change, made when first asked for.

@@ -209,7 +209,7 @@ private struct Report {
 }
 
 /// The units of the sample, compiled once and matched with the kernel's files.
-private actor PreObjects {
+actor PreObjects {
     struct Made: Sendable {
         var files: [(path: String, content: [UInt8])]
         var report: String
