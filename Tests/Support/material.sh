@@ -4,8 +4,8 @@
 #
 #     material.sh CACHE [old | all]
 #
-# "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version, and the
-# image and source of a kernel of another series. Old versions leave Debian's archive: the pinned ones are preferred,
+# "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version, the older
+# one's other flavours, and a kernel of another series. Old versions leave Debian's archive: the pinned ones are preferred,
 # others are taken with a message.
 set -eu
 
@@ -103,9 +103,55 @@ other_material() {
 		tell KSPLICE_IMAGE_OTHER "$folder"
 		folder=$(unpack_source "$other_series" "$version")
 		tell KSPLICE_SOURCE_OTHER "$folder"
+		file=$(fetch "linux-image-$release" "$version")
+		tell KSPLICE_PACKAGE_OTHER "$file"
+		file=$(fetch "linux-headers-$release" "$version")
+		tell KSPLICE_HEADERS_OTHER "$file"
 		return
 	done
 	say "the archive has no kernel $other_series with its source: the tests that need one are skipped"
+}
+
+# Image and headers of another flavour of the older kernel; nothing where the archive has none.
+flavour_material() { # release version flavour variable
+	package="$1-$3-amd64"
+	if versions "linux-image-$package" | grep -qxF "$2" && versions "linux-headers-$package" | grep -qxF "$2"; then
+		file=$(fetch "linux-image-$package" "$2")
+		tell "KSPLICE_IMAGE_$4" "$file"
+		file=$(fetch "linux-headers-$package" "$2")
+		tell "KSPLICE_HEADERS_$4" "$file"
+	else
+		say "the archive has no $3 kernel of $2: its tests are skipped"
+	fi
+}
+
+# The patches that make the older source that of the rt flavour. They are in the source package alone, whose package lists
+# few machines have: they are fetched into the cache.
+rt_patches() { # version
+	folder="$cache/rt-patches-$1"
+	if [ ! -e "$folder/debian/patches-rt/series" ]; then
+		rm -rf "$folder"
+		mkdir -p "$folder/lists/partial"
+		# The archives that binary packages come from have the source, too.
+		apt-get indextargets --format 'deb-src $(SITE) $(RELEASE) $(COMPONENT)' |
+			sort -u > "$folder/kernel.list"
+		(
+			cd "$folder"
+			version=$1
+			set -- -qq -o "Dir::Etc::sourcelist=$folder/kernel.list" -o Dir::Etc::sourceparts=/dev/null \
+				-o "Dir::State::lists=$folder/lists" -o APT::Sandbox::User=root
+			apt-get "$@" update && apt-get "$@" source --diff-only --download-only "linux=$version"
+		) >&2 || true
+		if [ -e "$folder/linux_$1.debian.tar.xz" ]; then
+			tar -xJf "$folder/linux_$1.debian.tar.xz" -C "$folder" debian/patches-rt
+		fi
+		rm -rf "$folder/lists"
+	fi
+	if [ -e "$folder/debian/patches-rt/series" ]; then
+		tell KSPLICE_PATCHES_RT "$folder/debian/patches-rt"
+	else
+		say "the archive has no source package of $1: the tests of the rt kernel are skipped"
+	fi
 }
 
 # What the record says depends on what it was made from.
@@ -135,6 +181,9 @@ release=$(release_of "$old")
 	folder=$(unpack_source 6.1 "$old")
 	tell KSPLICE_SOURCE_OLD "$folder"
 	if [ "$what" = all ]; then
+		flavour_material "$release" "$old" cloud CLOUD
+		flavour_material "$release" "$old" rt RT
+		rt_patches "$old"
 		new=$(choose "$new_version" "$old")
 		[ -n "$new" ] || { say "there is only one version of linux-source-6.1 with its image"; exit 1; }
 		tell KSPLICE_NEW_VERSION "$new"

@@ -14,6 +14,12 @@ struct Guest {
         machine.programs["bin/git-ksplice"] = laboratory.program
     }
 
+    /// Another kernel than the laboratory's.
+    init(_ laboratory: Laboratory, bootImage: String) {
+        self.init(laboratory)
+        machine.bootImage = bootImage
+    }
+
     mutating func add(_ programs: GuestProgram...) async throws {
         for program in programs { machine.files["bin/" + program.name] = try await program.executable() }
     }
@@ -26,9 +32,11 @@ struct Guest {
     /// Loads a module of the older kernel by its path below `kernel/`.
     mutating func load(_ module: String) { machine.modules.append("\(laboratory.modules)/kernel/\(module)") }
 
-    /// Loads modules of the older kernel with what they need. They need not load: some are for other processors.
-    mutating func tryToLoad(_ modules: [String]) throws {
-        let files = try ModuleDependencies(folder: laboratory.modules).files(for: modules).map(\.path)
+    /// Loads modules with what they need, of the older kernel unless a folder is given. They need not load: some are for other
+    /// processors.
+    mutating func tryToLoad(_ modules: [String], from folder: String? = nil) throws {
+        let files = try ModuleDependencies(folder: folder ?? laboratory.modules).files(for: modules).map(
+            \.path)
         machine.modules += files
         machine.optionalModules.formUnion(files)
     }

@@ -35,6 +35,61 @@ extension VirtualMachineTests {
             #expect(flips > 1000)
             #expect(unnoticed == [], "\(unnoticed.count) of \(flips)")
         }
+
+        @Test(
+            "the next version's code is refused, function by function, where it differs",
+            .enabled(if: Material.isPinned, "the archive no longer has these two kernels"))
+        func nextVersion() async throws {
+            let laboratory = try await Laboratory.shared()
+            let kernel = try await laboratory.descriptor()
+            let units = try await Self.compiled(CorpusSample.files, laboratory, kernel)
+            #expect(units.count == CorpusSample.files.count)
+            let offline = try #require(
+                try await OfflineKernel(kernel, modules: Set(units.compactMap(\.unit.module))))
+            var changed = 0
+            var same = 0
+            for (unit, pre, post) in units {
+                let object = try ObjectFile(path: post).withoutDebugInformation()
+                let tables = try object.entrySizes()
+                let difference = try UnitDifference.compare(
+                    path: unit.path, module: unit.module, prePath: pre, postPath: post, tables: tables)
+                let names = Set(difference.functions.filter { $0.partOf == nil }.map(\.name))
+                var matcher = try Matcher(
+                    units: [.init(path: unit.path, module: unit.module, object: object)], tables: tables,
+                    memory: offline.memory, symbols: offline.symbols, isImage: true)
+                let matched = Set(matcher.match().functions[0].map(\.name))
+                #expect(!names.isEmpty, "\(unit.path)")
+                #expect(matched.isDisjoint(with: names), "\(unit.path): \(matched.intersection(names))")
+                changed += names.count
+                same += matched.count
+            }
+            #expect(changed > 40 && same > 500, "\(changed), \(same)")
+        }
+
+        /// Sources of the older and of the newer version, compiled for the older kernel.
+        private static func compiled(
+            _ files: [String], _ laboratory: Laboratory, _ kernel: KernelDescriptor
+        ) async throws -> [(unit: TranslationUnit, pre: String, post: String)] {
+            let repository = try await Repository(directory: laboratory.repository)
+            let workspace = Workspace(root: laboratory.workspace)
+            let newer = Dictionary(
+                uniqueKeysWithValues: try files.map { ($0, try Files.read("\(Material.newSource)/\($0)")) })
+            return try await workspace.whenReady(
+                for: kernel, tree: try repository.tree(of: kernel.sourceCommit), of: repository,
+                allowsOtherCompiler: false, progress: { _ in }
+            ) { configuration in
+                let compiler = Compiler(
+                    workspace: workspace, configuration: configuration,
+                    headers: #filePath.directoryPart + "/../../kernel")
+                let units = try await compiler.units(try await compiler.places(of: files).built)
+                let pre = try await compiler.preprocess(units, isOriginal: true)
+                let post = try await workspace.withFiles(newer) {
+                    try await compiler.preprocess(units, isOriginal: false)
+                }
+                let objects = (try await compiler.compile(pre), try await compiler.compile(post))
+                return units.indices.map { (units[$0], objects.0[$0], objects.1[$0]) }
+            }
+        }
     }
 }
 

@@ -38,6 +38,9 @@ extension VirtualMachineTests {
                 proof: ("\(flaws)/spectre_v2", "LFENCE")),
         ]
 
+        private static let match =
+            "cd /root/pre && find . -name '*.o' | sed 's,^\\./,,' | xargs git-ksplice match --object --json"
+
         /// Why a function of an object may be absent from the kernel.
         static let reasons = ["a weak definition; the kernel has another one", "it equals the code at "]
 
@@ -61,15 +64,40 @@ extension VirtualMachineTests {
             try guest.tryToLoad(objects.modules)
             for (path, content) in objects.files { guest.add(content, as: "pre/" + path) }
             guest.step("proof", boot.proof.command)
-            guest.step(
-                "match",
-                "cd pre && find . -name '*.o' | sed 's,^\\./,,' | xargs git-ksplice match --object --json")
+            guest.step("match", Self.match)
             let result = try await guest.run()
             #expect(try result.output("proof").contains(boot.proof.text))
             let report = try Report(try #require(result.result("match")).output)
             #expect(report.units.count == objects.files.count)
             #expect(report.units.filter { $0.isCompared }.count >= 150)
             try report.check()
+            #expect(result.warnings == [])
+        }
+
+        @Test(
+            "all functions of all subsystems are in the files and in the memory of the distribution's other kernels",
+            arguments: OtherKernel.all)
+        func otherKernels(kernel: OtherKernel) async throws {
+            guard kernel.isThere else {
+                try Test.cancel("the archive does not have all of this kernel")
+            }
+            let laboratory = try await Laboratory.shared()
+            let descriptor = try await kernel.descriptor(laboratory)
+            let objects = try await PreObjects.shared(laboratory, kernel: kernel.registered)
+            let files = try Report(objects.report)
+            #expect(files.units.count { $0.isCompared } >= 150)
+            try files.check()
+            var guest = Guest(laboratory, bootImage: try #require(descriptor.bootImagePath))
+            #expect(descriptor.modulesPath != nil)
+            try guest.tryToLoad(objects.modules, from: descriptor.modulesPath)
+            for (path, content) in objects.files { guest.add(content, as: "pre/" + path) }
+            guest.step("release", "uname -r")
+            guest.step("match", Self.match)
+            let result = try await guest.run()
+            #expect(try result.output("release") == descriptor.identity.release)
+            let memory = try Report(try #require(result.result("match")).output)
+            #expect(memory.units.count { $0.isCompared } >= 150)
+            try memory.check()
             #expect(result.warnings == [])
         }
 
@@ -87,8 +115,7 @@ extension VirtualMachineTests {
             try guest.tryToLoad(["ext4", "nf_tables"])
             for (path, content) in objects.files { guest.add(content, as: "pre/" + path) }
             try await guest.add(.fentry)
-            let match =
-                "cd /root/pre && find . -name '*.o' | sed 's,^\\./,,' | xargs git-ksplice match --object --json"
+            let match = Self.match
             let tracing = "cd /sys/kernel/tracing;"
             guest.step(
                 "attach",
@@ -152,7 +179,7 @@ extension VirtualMachineTests {
 }
 
 /// What `git ksplice match --json` says.
-private struct Report {
+struct Report {
     struct Unit {
         var path: String
         var module: String?
@@ -208,7 +235,7 @@ private struct Report {
     }
 }
 
-/// The units of the sample, compiled once and matched with the kernel's files.
+/// The units of the sample, compiled once for a kernel and matched with its files.
 actor PreObjects {
     struct Made: Sendable {
         var files: [(path: String, content: [UInt8])]
@@ -218,25 +245,26 @@ actor PreObjects {
     }
 
     private static let made = PreObjects()
-    private var running: Task<Made, any Error>?
+    private var running: [String: Task<Made, any Error>] = [:]
 
-    static func shared(_ laboratory: Laboratory) async throws -> Made {
-        try await made.get(laboratory)
+    /// - Parameter kernel: a registered name.
+    static func shared(_ laboratory: Laboratory, kernel: String = Laboratory.kernel) async throws -> Made {
+        try await made.get(laboratory, kernel)
     }
 
-    private func get(_ laboratory: Laboratory) async throws -> Made {
-        if let running { return try await running.value }
-        let task = Task { try await Self.make(laboratory) }
-        running = task
+    private func get(_ laboratory: Laboratory, _ kernel: String) async throws -> Made {
+        if let running = running[kernel] { return try await running.value }
+        let task = Task { try await Self.make(laboratory, kernel) }
+        running[kernel] = task
         return try await task.value
     }
 
-    private static func make(_ laboratory: Laboratory) async throws -> Made {
+    private static func make(_ laboratory: Laboratory, _ kernel: String) async throws -> Made {
         let list = try SourceList.wholeObjects()
-        let folder = laboratory.folder + "/pre"
+        let folder = "\(laboratory.folder)/pre-\(kernel)"
         try Files.remove(folder)
         let result = try await Command(
-            [laboratory.program, "match", "--kernel", Laboratory.kernel, "--save", folder, "--json"] + list,
+            [laboratory.program, "match", "--kernel", kernel, "--save", folder, "--json"] + list,
             directory: laboratory.repository
         ).run()
         guard result.status == 0 || result.status == Status.verificationRefused else {

@@ -247,6 +247,9 @@ extension PatchEnvironment {
                 let keys = Set(symbols.named("__SCK__" + name).map(\.address))
                 return keys.count == 1 ? keys.first.flatMap { reader.pointer(at: $0) } : nil
             },
+            variable: { name, width in
+                symbols.unique(name).flatMap { reader.value(at: $0, width: width) }
+            },
             function: { symbols.unique($0) })
     }
 }
@@ -255,6 +258,12 @@ extension PatchEnvironment {
 private final class MemoryBox: @unchecked Sendable {
     private let memory: any KernelMemory
     init(memory: any KernelMemory) { self.memory = memory }
+
+    func value(at address: UInt64, width: Int) -> UInt64? {
+        do {
+            return try memory.read(at: address, count: width).reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        } catch { return nil }
+    }
 
     func pointer(at address: UInt64) -> UInt64? {
         do { return try memory.read(at: address, count: 8).load(UInt64.self, at: 0) } catch { return nil }

@@ -27,6 +27,9 @@ struct PatchSiteFinder {
             let place = try finder.code(table, entry)
             try finder.add(.fentry, in: place.section, at: place.offset, length: 5)
         }
+        for section in object.sections where section.name.hasPrefix("runtime_") {
+            try runtimeConstants(section)
+        }
         for (index, section) in object.sections.enumerated() where section.isAllocated && section.isExecutable
         {
             for relocation in section.relocations { try branchSite(index, section, relocation) }
@@ -105,7 +108,42 @@ struct PatchSiteFinder {
             throw Failure("section \(table.name): the entry at \(hex(UInt64(entry))) does not fit its code")
         }
         if length == 0 { return }
+        // ALT_FLAG_DIRECT_CALL, since Linux 6.8: a call through a pointer becomes a call of what the pointer holds.
+        if size == 14, let flags = table.contents.load(UInt16.self, at: entry + 10), flags & 2 != 0 {
+            let pointers = object.sections[original.section].relocations(
+                in: original.offset..<original.offset + Int(length))
+            guard let pointer = pointers.first, object.symbols[pointer.symbol].name == "pv_ops" else {
+                throw Failure(
+                    "section \(table.name): the call at \(hex(UInt64(original.offset))) is not understood")
+            }
+            return try add(
+                .paravirt(slot: Int(pointer.addend) + 4), in: original.section, at: original.offset,
+                length: Int(length))
+        }
         try add(.alternative([replacement]), in: original.section, at: original.offset, length: Int(length))
+    }
+
+    /// `runtime_ptr_NAME` and `runtime_shift_NAME`: each entry leads to an immediate operand of 8 bytes, or of one.
+    private mutating func runtimeConstants(_ table: Section) throws {
+        let kinds = [("runtime_ptr_", 8), ("runtime_shift_", 1)]
+        guard let (prefix, width) = kinds.first(where: { table.name.hasPrefix($0.0) }) else {
+            throw Failure("section \(table.name) is not understood")
+        }
+        for entry in stride(from: 0, to: table.contents.count, by: 4) {
+            let place = try code(table, entry)
+            let starts = object.symbols.filter {
+                $0.section == place.section && $0.isFunction && $0.value <= UInt64(place.offset)
+            }.map { Int($0.value) }
+            let code = object.sections[place.section].contents
+            let end = min(place.offset + width, code.count)
+            let bounds = X86Instruction.boundaries(of: code, in: (starts.max() ?? 0)..<end)
+            guard let start = bounds.last(where: { $0 < place.offset }), place.offset - start <= 4 else {
+                throw Failure("section \(table.name): an entry does not lead into an instruction")
+            }
+            try add(
+                .runtimeConstant(String(table.name.dropFirst(prefix.count)), width: width),
+                in: place.section, at: start, length: place.offset + width - start)
+        }
     }
 
     private mutating func paravirt(_ table: Section, _ entry: Int) throws {

@@ -23,6 +23,9 @@ public struct PatchSite: Sendable, Equatable {
         case trampoline(String)
         case fentry
         case endbr
+        /// An instruction whose last `width` bytes are the value of a variable of this name, which the kernel writes when it
+        /// boots (`runtime_const_init`, since Linux 6.11).
+        case runtimeConstant(String, width: Int)
     }
 
     /// In its section, in bytes.
@@ -38,7 +41,7 @@ public struct PatchSite: Sendable, Equatable {
     public var changesAtRunTime: Bool {
         switch kind {
         case .jumpLabel, .staticCall, .trampoline, .fentry: true
-        case .alternative, .paravirt, .retpoline, .returnThunk, .endbr: false
+        case .alternative, .paravirt, .retpoline, .returnThunk, .endbr, .runtimeConstant: false
         }
     }
 
@@ -54,6 +57,7 @@ public struct PatchSite: Sendable, Equatable {
         case .trampoline(let name): "static call trampoline of \(name)"
         case .fentry: "fentry site"
         case .endbr: "endbr64"
+        case .runtimeConstant(let name, _): "runtime constant \(name)"
         }
     }
 }

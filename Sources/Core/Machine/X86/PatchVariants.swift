@@ -47,13 +47,18 @@ public struct PatchEnvironment: Sendable {
     public var operation: @Sendable (Int) -> UInt64?
     /// What the key of a static call holds; nil where the key is not known.
     public var staticCall: @Sendable (String) -> UInt64?
+    /// The value of a variable of the kernel image, of this many bytes; nil where there is none or it cannot be read.
+    public var variable: @Sendable (String, Int) -> UInt64?
     /// The address of a function of the kernel image with exactly this name; nil where there is none.
     public var function: @Sendable (String) -> UInt64?
 
     public init(
         isImage: Bool, returnThunks: [UInt64], operation: @escaping @Sendable (Int) -> UInt64?,
-        staticCall: @escaping @Sendable (String) -> UInt64?, function: @escaping @Sendable (String) -> UInt64?
+        staticCall: @escaping @Sendable (String) -> UInt64?,
+        variable: @escaping @Sendable (String, Int) -> UInt64? = { _, _ in nil },
+        function: @escaping @Sendable (String) -> UInt64?
     ) {
+        self.variable = variable
         self.isImage = isImage
         self.returnThunks = returnThunks
         self.operation = operation
@@ -107,6 +112,7 @@ private struct PatchVariantBuilder {
                 original, fixed("sealed endbr64", [0x66, 0x0f, 0x1f, 0x00]),
                 fixed("sealed endbr64", [0x0f, 0x1f, 0x40, 0xd6]),
             ]
+        case .runtimeConstant(let name, let width): return constants(name, width, original)
         case .jumpLabel, .fentry: return []
         }
     }
@@ -174,7 +180,10 @@ private struct PatchVariantBuilder {
         short.title = "replacement, short jump"
         short.bytes.replaceSubrange(0..<5, with: [0xeb, 0, 0x90, 0x90, 0x90])
         short.fields[0].width = 1
-        return [variant, short]
+        // Since Linux 6.6 what is left of a shortened jump is filled with breakpoints.
+        var filled = short
+        filled.bytes.replaceSubrange(2..<5, with: [0xcc, 0xcc, 0xcc])
+        return [variant, short, filled]
     }
 
     private func branch(
@@ -191,14 +200,22 @@ private struct PatchVariantBuilder {
     private func paravirt(_ slot: Int, length: Int) -> [PatchVariant] {
         guard let operation = environment.operation(slot) else { return [] }
         let nothing = fixed("paravirtual nop", [UInt8](repeating: 0x90, count: length))
-        if let nop = environment.function("_paravirt_nop"), operation == nop { return [nothing] }
-        guard let target = operation != 0 ? operation : environment.function("paravirt_BUG") else {
-            return []
-        }
+        let (nops, traps) = (["_paravirt_nop", "nop_func"], ["paravirt_BUG", "BUG_func"])
+        if nops.contains(where: { environment.function($0) == operation }) { return [nothing] }
+        guard let target = operation != 0 ? operation : traps.lazy.compactMap(environment.function).first
+        else { return [] }
         return [
             branch([0xe8], .addresses([target]), length: length, fill: 0x90, title: "direct paravirtual call")
         ]
         .compactMap { $0 }
+    }
+
+    private func constants(_ name: String, _ width: Int, _ original: PatchVariant) -> [PatchVariant] {
+        let values = environment.variable(name, width).map { [$0] } ?? []
+        return values.map { value in
+            let bytes = (0..<width).map { UInt8(truncatingIfNeeded: value >> (8 * UInt64($0))) }
+            return fixed("runtime constant", original.bytes.dropLast(width) + bytes)
+        }
     }
 
     private func jumpLabel(_ site: PatchSite, _ target: Int, _ offset: Int) -> [PatchVariant] {
