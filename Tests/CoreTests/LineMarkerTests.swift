@@ -48,6 +48,18 @@ import Testing
         #expect(marked("x = \"(\";\ny\n", [hunk]) == "x = \"(\";\n#line 1\ny\n")
     }
 
+    @Test("a marker in a branch that the config leaves out is said again behind it")
+    func branches() {
+        let hunk = Hunk(preStart: 3, preCount: 0, postStart: 3, postCount: 1)
+        #expect(
+            marked("#ifdef A\na\nnew\nb\n#else\nc\n#endif\nd\n#if B\n#endif\ne\n", [hunk])
+                == "#ifdef A\na\nnew\n#line 3\nb\n#else\n#line 5\nc\n#endif\n#line 7\nd\n#if B\n#endif\ne\n")
+        // Of the outer one, too; a comment is no directive.
+        #expect(
+            marked("#if A\n# if B\nnew\n# endif\n/*\n#endif\n*/\n#endif\nd\n", [hunk])
+                == "#if A\n# if B\nnew\n#line 3\n# endif\n#line 4\n/*\n#endif\n*/\n#endif\n#line 8\nd\n")
+    }
+
     @Test func linesFromGitLeadToEqualLines() async throws {
         let fixture = try await GitFixture()
         let pre = (1...30).map { "int a\($0) = __LINE__;\n" }.joined()

@@ -23,7 +23,7 @@ extension VirtualMachineTests {
             "fs/isofs/compress.c", "fs/jfs/super.c", "fs/lockd/svcsubs.c", "fs/nfsd/nfs4proc.c",
             "fs/notify/fanotify/fanotify_user.c", "fs/notify/inotify/inotify_user.c",
             "fs/smb/client/cifs_debug.c", "io_uring/io-wq.c", "kernel/auditfilter.c",
-            "kernel/bpf/bloom_filter.c", "kernel/events/ring_buffer.c", "kernel/futex/requeue.c",
+            "kernel/bpf/bloom_filter.c", "kernel/events/ring_buffer.c",
             "kernel/time/clockevents.c", "mm/backing-dev.c", "net/8021q/vlan_dev.c",
             "net/bridge/br_arp_nd_proxy.c", "net/ceph/messenger_v2.c", "net/core/lwt_bpf.c",
             "net/ipv4/af_inet.c",

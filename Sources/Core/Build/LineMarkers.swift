@@ -14,6 +14,9 @@
 // parentheses of a macro call (undefined by the C standard there). It then moves down to the next line that is safe,
 // with the number of that line. Known limit: parentheses that differ between the branches of an #if are counted twice;
 // the count starts anew at each line that begins with a brace.
+//
+// A directive in a branch of an #if that the config leaves out has no effect. So behind each #else and #endif of an #if
+// that holds one there is another.
 
 /// A changed stretch of lines, without context. Line numbers start at 1; a start is the first line of the stretch,
 /// or for an empty stretch the line before which it would stand.
@@ -41,7 +44,9 @@ public func addLineMarkers(_ text: [UInt8], hunks: [Hunk]) -> [UInt8] {
     out.reserveCapacity(text.count + hunks.count * 16)
     var next = 0
     var shift = 0  // the pre line is the post line plus this, from the last hunk passed
-    var inEffect = 0  // what the compiler adds to the post line
+    var inEffect: Int? = 0  // what the compiler adds to the post line; nil where that depends on the config
+    // For each open #if whether a marker stands inside: it counts only if its branch does.
+    var branches: [Bool] = []
     for (index, line) in lines.enumerated() {
         let number = index + 1
         while next < hunks.count, hunks[next].postStart + hunks[next].postCount <= number {
@@ -56,13 +61,37 @@ public func addLineMarkers(_ text: [UInt8], hunks: [Hunk]) -> [UInt8] {
         if wanted != inEffect && scanner.isSafe {
             out += Array("\(truePragma)\(number) \(number + wanted)\n#line \(number + wanted)\n".utf8)
             inEffect = wanted
+            for branch in branches.indices { branches[branch] = true }
         }
         out += line
         out.append(newline)
+        if scanner.startsLine {
+            switch conditional(line) {
+            case .open: branches.append(false)
+            case .next: if branches.last == true { inEffect = nil }
+            case .close: if branches.popLast() == true { inEffect = nil }
+            case nil: break
+            }
+        }
         scanner.read(line)
     }
     if text.last != newline && !out.isEmpty { out.removeLast() }
     return out
+}
+
+private enum Conditional { case open, next, close }
+
+/// Which directive of conditional compilation a line is.
+private func conditional(_ line: ArraySlice<UInt8>) -> Conditional? {
+    let words = line.drop { $0 == 0x20 || $0 == 0x09 }
+    guard words.first == UInt8(ascii: "#") else { return nil }
+    let name = words.dropFirst().drop { $0 == 0x20 || $0 == 0x09 }.prefix { $0 >= 0x61 && $0 <= 0x7a }
+    switch String(decoding: name, as: UTF8.self) {
+    case "if", "ifdef", "ifndef": return .open
+    case "else", "elif", "elifdef", "elifndef": return .next
+    case "endif": return .close
+    default: return nil
+    }
 }
 
 private let truePragma = "#pragma ksplice_line "
@@ -136,6 +165,9 @@ private struct SafetyScanner {
 
     /// Whether a directive may stand before the next line.
     var isSafe: Bool { !inComment && !isContinued && depth == 0 }
+
+    /// Whether the next line is the start of a line of code or of a directive.
+    var startsLine: Bool { !inComment && !isContinued }
 
     mutating func read(_ line: ArraySlice<UInt8>) {
         let bytes = Array(line)
