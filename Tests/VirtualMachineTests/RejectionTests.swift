@@ -84,9 +84,10 @@ extension VirtualMachineTests {
                     hunks: try repository.hunks(pre: texts.0, post: texts.1), pre: texts.0, post: texts.1)
             }
             let newer = SourceChange(changes).markedFiles
+            let silent: @Sendable (String) -> Void = { _ in }
             return try await workspace.whenReady(
                 for: kernel, tree: try repository.tree(of: kernel.sourceCommit), of: repository,
-                allowsOtherCompiler: false, progress: { _ in }
+                allowsOtherCompiler: false, progress: silent
             ) { configuration in
                 let compiler = Compiler(
                     workspace: workspace, configuration: configuration,
@@ -98,7 +99,7 @@ extension VirtualMachineTests {
                 }
                 let objects = (try await compiler.compile(pre), try await compiler.compile(post))
                 let parts = try await ModuleBuilder(workspace: workspace, kernelSources: sources)
-                    .parts(objtool: units[0].command.objtool, progress: { _ in })
+                    .parts(objtool: units[0].command.objtool, progress: silent)
                 return (units.indices.map { (units[$0], objects.0[$0], objects.1[$0]) }, parts.tables)
             }
         }
