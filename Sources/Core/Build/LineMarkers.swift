@@ -164,7 +164,7 @@ private struct SafetyScanner {
     private var depth = 0
 
     /// Whether a directive may stand before the next line.
-    var isSafe: Bool { !inComment && !isContinued && depth == 0 }
+    var isSafe: Bool { startsLine && depth == 0 }
 
     /// Whether the next line is the start of a line of code or of a directive.
     var startsLine: Bool { !inComment && !isContinued }
@@ -172,7 +172,7 @@ private struct SafetyScanner {
     mutating func read(_ line: ArraySlice<UInt8>) {
         let bytes = Array(line)
         var isDirective = false
-        if !inComment && !isContinued {
+        if startsLine {
             if let first = bytes.first(where: { $0 != 0x20 && $0 != 0x09 }) {
                 isDirective = first == UInt8(ascii: "#")
             }

@@ -265,7 +265,5 @@ private final class MemoryBox: @unchecked Sendable {
         } catch { return nil }
     }
 
-    func pointer(at address: UInt64) -> UInt64? {
-        do { return try memory.read(at: address, count: 8).load(UInt64.self, at: 0) } catch { return nil }
-    }
+    func pointer(at address: UInt64) -> UInt64? { value(at: address, width: 8) }
 }
