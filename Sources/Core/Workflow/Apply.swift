@@ -125,75 +125,18 @@ public struct Applier: Sendable {
     // MARK: - Identity, matching
 
     private func prepare(_ update: Update) async throws -> PreparedUpdate {
+        let conditions = ApplyConditions(update: update, host: host)
         let running = try await host.identity()
-        if checksIdentity { try compare(update.manifest.kernel, running) }
+        if checksIdentity { try conditions.identity(running) }
         progress("reading the kernel's symbols")
         let loaded = try await host.modules()
         let symbols = try await host.symbols()
-        for module in update.manifest.modules
-        where !loaded.contains(where: { $0.name == module && $0.state == "Live" }) {
-            throw Failure(
-                "the update changes the module '\(module)', which is not loaded", status: .no,
-                hint: "modprobe \(module)")
-        }
-        try await refuseLivePatched(update)
-        try refuseExported(update, symbols)
+        try conditions.modules(loaded)
+        try await conditions.livePatches()
+        try conditions.exports(symbols)
         progress("matching the code that runs")
-        let plan = try MatchPlan(update)
-        let memory = try await host.memory(covering: [])
-        var matcher = try Matcher(
-            units: plan.units, tables: update.manifest.tables, memory: memory, symbols: symbols,
-            isImage: false)
-        let result = matcher.match()
-        try MatchPlan.check(result, what: "the running kernel")
-        let constants = try update.manifest.constants.map {
-            try matcher.constant(unit: $0.unit, symbolIndex: $0.preSymbol, size: $0.size)
-        }
-        return try PreparedUpdate(
-            update, result: result, constants: constants, symbols: symbols, memory: memory, running: running,
-            loaded: loaded)
-    }
-
-    /// The kernel's own live patching redirects a function at its fentry site, in front of ours: the new code would
-    /// never run, and everything would look right.
-    private func refuseLivePatched(_ update: Update) async throws {
-        let root = "/sys/kernel/livepatch"
-        guard try await host.exists(root) else { return }
-        for replacement in update.manifest.replacements where replacement.partOf == nil {
-            let object = update.manifest.units[replacement.unit].module ?? "vmlinux"
-            for patch in try await host.list(root) where try await host.exists("\(root)/\(patch)/\(object)") {
-                let functions = try await host.list("\(root)/\(patch)/\(object)")
-                guard functions.contains(where: { $0.hasPrefix(replacement.symbol + ",") }) else { continue }
-                throw Failure(
-                    "'\(replacement.symbol)' is patched by the kernel's own live patching ('\(patch)')",
-                    status: .verificationRefused,
-                    hint: "remove that live patch first; its code would run instead of the update's")
-            }
-        }
-    }
-
-    /// The module loader takes no name that is exported already, by another update for example, and does not say why.
-    private func refuseExported(_ update: Update, _ symbols: KernelSymbols) throws {
-        let module = try ObjectFile(update.file(Update.Path.module), name: Update.Path.module)
-        for export in try readExports(module: module, object: Update.Path.module) {
-            guard let holder = symbols.named("__ksymtab_" + export.name).first else { continue }
-            throw Failure(
-                "the update exports '\(export.name)', which \(holder.module.map { "the module '\($0)'" } ?? "the kernel") exports already",
-                status: .busy, hint: "undo the update that exports it first")
-        }
-    }
-
-    private func compare(_ wanted: KernelIdentity, _ running: KernelIdentity) throws {
-        let pairs = [
-            ("architecture", wanted.arch, running.arch), ("build-id", wanted.buildID, running.buildID),
-            ("release", wanted.release, running.release),
-        ]
-        for (what, a, b) in pairs where !a.isEmpty && a != b {
-            throw Failure(
-                "the update is for another kernel: \(what) is \(a), \(host.title) runs \(b) (\(running.release))",
-                status: .wrongKernel,
-                hint: "git ksplice list shows the updates of a repository with their kernels")
-        }
+        let matched = try MatchedUpdate(update, memory: try await host.memory(covering: []), symbols: symbols)
+        return try PreparedUpdate(update, matched, running: running, loaded: loaded)
     }
 
     // MARK: - Loading
@@ -245,123 +188,5 @@ public struct Applier: Sendable {
         }
         try module.setVersions(prepared.checksums)
         return module.bytes
-    }
-}
-
-/// An update that is proven for the running kernel.
-struct PreparedUpdate {
-    struct Target {
-        var function: MatchedFunction
-        var isPart: Bool
-    }
-
-    let result: MatchResult
-    let symbols: KernelSymbols
-    let running: KernelIdentity
-    /// What the kernel exports, with checksums.
-    let checksums: [String: UInt32]
-    /// In the order of the manifest's replacements.
-    let targets: [Target]
-    /// In the order of the manifest's constants.
-    let constants: [MatchedConstant]
-    /// What the kernel has write-protected since it booted.
-    let readOnly: Range<UInt64>
-    /// Addresses of variables of modules that are write-protected since the module was loaded.
-    private let readOnlyOfModules: Set<UInt64>
-    private let memory: any KernelMemory
-    /// The modules that addresses of the update lead into, where they were when it was matched.
-    private let modules: [String: UInt64]
-    private let addresses: [UInt64]
-
-    init(
-        _ update: Update, result: MatchResult, constants: [MatchedConstant], symbols: KernelSymbols,
-        memory: any KernelMemory,
-        running: KernelIdentity,
-        loaded: [LoadedModule]
-    ) throws {
-        self.result = result
-        self.constants = constants
-        self.symbols = symbols
-        self.running = running
-        let exports = try readExports(memory: memory, symbols: symbols)
-        checksums = Dictionary(
-            exports.filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }
-        ) { first, _ in first }
-        targets = try update.manifest.replacements.map { replacement in
-            guard let function = result.function(unit: replacement.unit, symbolIndex: replacement.preSymbol)
-            else {
-                throw Failure(
-                    "'\(replacement.symbol)' is not in the running kernel", status: .verificationRefused)
-            }
-            return Target(function: function, isPart: replacement.partOf != nil)
-        }
-        var held = Set(update.manifest.modules)
-        addresses = try update.manifest.references.map { reference in
-            if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] {
-                return value
-            }
-            let found = try result.resolve(
-                reference.name, unit: reference.unit, symbolIndex: reference.preSymbol)
-            // For example an earlier update, whose new function this one calls.
-            if let module = found.module { held.insert(module) }
-            return found.address
-        }
-        self.memory = memory
-        readOnlyOfModules = Set(
-            zip(update.manifest.references, addresses).compactMap { reference, address in
-                result.isReadOnlyAfterInit(reference.preSymbol, unit: reference.unit) ? address : nil
-            })
-        let places = Dictionary(loaded.map { ($0.name, $0.address) }) { first, _ in first }
-        modules = Dictionary(uniqueKeysWithValues: held.map { ($0, places[$0] ?? 0) })
-        let (start, end) = (symbols.unique("__start_rodata"), symbols.unique("__end_rodata"))
-        readOnly = (start ?? 0)..<max(start ?? 0, end ?? 0)
-    }
-
-    /// Fails where a module that was matched or referred to has gone, or come back elsewhere, since.
-    func checkModules(_ now: [LoadedModule]) throws {
-        for (name, address) in modules
-        where !now.contains(where: { $0.name == name && $0.address == address }) {
-            throw Failure(
-                "the module '\(name)' was unloaded while the update was matched", status: .busy,
-                hint: "try again")
-        }
-    }
-
-    /// Nil for what is left to the kernel's module loader.
-    func address(of name: String) throws -> UInt64? {
-        let prefix = "ksplice."
-        guard name.hasPrefix(prefix), let number = Int(name.dropFirst(prefix.count)) else {
-            guard checksums[name] != nil else {
-                throw Failure("the kernel does not export '\(name)'", status: .verificationRefused)
-            }
-            return nil
-        }
-        guard addresses.indices.contains(number) else {
-            throw Failure(
-                "the update module refers to a symbol that its manifest does not list",
-                status: .verificationRefused)
-        }
-        return addresses[number]
-    }
-
-    /// The update module with its tables filled in.
-    func module(_ update: Update) throws -> ModuleResolver {
-        var module = try ModuleResolver(update.file(Update.Path.module), name: Update.Path.module)
-        try module.settleJumpLabels(
-            address: { name in name.hasPrefix("ksplice.") ? try address(of: name) : symbols.unique(name) },
-            isFinal: { readOnly.contains($0) || readOnlyOfModules.contains($0) },
-            isEnabled: { key in
-                // The counter at the beginning of struct static_key.
-                let bytes = try memory.read(at: key, count: 4)
-                return (bytes.load(Int32.self, at: 0) ?? 0) > 0
-            })
-        try module.fillTables(
-            functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
-            parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, data: constants,
-            id: update.id)
-        try module.setModules(modules.keys.sorted())
-        try module.rename(to: Applier.moduleName(update.id))
-        try module.setRelease(running.release)
-        return module
     }
 }

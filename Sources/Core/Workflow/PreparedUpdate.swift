@@ -1,0 +1,145 @@
+// What matching has proven for one update on one host, and the update module with everything that only the running
+// kernel knows.
+
+/// What matching found for an update in memory, which may be that it does not match.
+struct MatchedUpdate {
+    let result: MatchResult
+    let memory: any KernelMemory
+    let symbols: KernelSymbols
+    private let matcher: Matcher
+
+    init(_ update: Update, memory: any KernelMemory, symbols: KernelSymbols) throws {
+        self.memory = memory
+        self.symbols = symbols
+        var matcher = try Matcher(
+            units: MatchPlan(update).units, tables: update.manifest.tables, memory: memory, symbols: symbols,
+            isImage: false)
+        result = matcher.match()
+        self.matcher = matcher
+    }
+
+    /// Where the constants are that an update replaces in place. Fails where memory does not hold them.
+    func constants(of update: Update) throws -> [MatchedConstant] {
+        try update.manifest.constants.map {
+            try matcher.constant(unit: $0.unit, symbolIndex: $0.preSymbol, size: $0.size)
+        }
+    }
+}
+
+/// An update that is proven for the running kernel.
+struct PreparedUpdate {
+    struct Target {
+        var function: MatchedFunction
+        var isPart: Bool
+    }
+
+    let result: MatchResult
+    let symbols: KernelSymbols
+    let running: KernelIdentity
+    /// What the kernel exports, with checksums.
+    let checksums: [String: UInt32]
+    /// In the order of the manifest's replacements.
+    let targets: [Target]
+    /// In the order of the manifest's constants.
+    let constants: [MatchedConstant]
+    /// What the kernel has write-protected since it booted.
+    let readOnly: Range<UInt64>
+    /// Addresses of variables of modules that are write-protected since the module was loaded.
+    private let readOnlyOfModules: Set<UInt64>
+    private let memory: any KernelMemory
+    /// The modules that addresses of the update lead into, where they were when it was matched.
+    private let modules: [String: UInt64]
+    private let addresses: [UInt64]
+
+    /// Fails where a function did not match, and where something that the new code needs is not in the kernel.
+    init(
+        _ update: Update, _ matched: MatchedUpdate, running: KernelIdentity, loaded: [LoadedModule]
+    ) throws {
+        let (result, memory, symbols) = (matched.result, matched.memory, matched.symbols)
+        try MatchPlan.check(result, what: "the running kernel")
+        self.result = result
+        self.symbols = symbols
+        self.running = running
+        constants = try matched.constants(of: update)
+        let exports = try readExports(memory: memory, symbols: symbols)
+        checksums = Dictionary(
+            exports.filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }
+        ) { first, _ in first }
+        targets = try update.manifest.replacements.map { replacement in
+            guard let function = result.function(unit: replacement.unit, symbolIndex: replacement.preSymbol)
+            else {
+                throw Failure(
+                    "'\(replacement.symbol)' is not in the running kernel", status: .verificationRefused)
+            }
+            return Target(function: function, isPart: replacement.partOf != nil)
+        }
+        var held = Set(update.manifest.modules)
+        addresses = try update.manifest.references.map { reference in
+            if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] {
+                return value
+            }
+            let found = try result.resolve(
+                reference.name, unit: reference.unit, symbolIndex: reference.preSymbol)
+            // For example an earlier update, whose new function this one calls.
+            if let module = found.module { held.insert(module) }
+            return found.address
+        }
+        self.memory = memory
+        readOnlyOfModules = Set(
+            zip(update.manifest.references, addresses).compactMap { reference, address in
+                result.isReadOnlyAfterInit(reference.preSymbol, unit: reference.unit) ? address : nil
+            })
+        let places = Dictionary(loaded.map { ($0.name, $0.address) }) { first, _ in first }
+        modules = Dictionary(uniqueKeysWithValues: held.map { ($0, places[$0] ?? 0) })
+        let (start, end) = (symbols.unique("__start_rodata"), symbols.unique("__end_rodata"))
+        readOnly = (start ?? 0)..<max(start ?? 0, end ?? 0)
+    }
+
+    /// Fails where a module that was matched or referred to has gone, or come back elsewhere, since.
+    func checkModules(_ now: [LoadedModule]) throws {
+        for (name, address) in modules
+        where !now.contains(where: { $0.name == name && $0.address == address }) {
+            throw Failure(
+                "the module '\(name)' was unloaded while the update was matched", status: .busy,
+                hint: "try again")
+        }
+    }
+
+    /// Nil for what is left to the kernel's module loader.
+    func address(of name: String) throws -> UInt64? {
+        let prefix = "ksplice."
+        guard name.hasPrefix(prefix), let number = Int(name.dropFirst(prefix.count)) else {
+            guard checksums[name] != nil else {
+                throw Failure("the kernel does not export '\(name)'", status: .verificationRefused)
+            }
+            return nil
+        }
+        guard addresses.indices.contains(number) else {
+            throw Failure(
+                "the update module refers to a symbol that its manifest does not list",
+                status: .verificationRefused)
+        }
+        return addresses[number]
+    }
+
+    /// The update module with its tables filled in.
+    func module(_ update: Update) throws -> ModuleResolver {
+        var module = try ModuleResolver(update.file(Update.Path.module), name: Update.Path.module)
+        try module.settleJumpLabels(
+            address: { name in name.hasPrefix("ksplice.") ? try address(of: name) : symbols.unique(name) },
+            isFinal: { readOnly.contains($0) || readOnlyOfModules.contains($0) },
+            isEnabled: { key in
+                // The counter at the beginning of struct static_key.
+                let bytes = try memory.read(at: key, count: 4)
+                return (bytes.load(Int32.self, at: 0) ?? 0) > 0
+            })
+        try module.fillTables(
+            functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
+            parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, data: constants,
+            id: update.id)
+        try module.setModules(modules.keys.sorted())
+        try module.rename(to: Applier.moduleName(update.id))
+        try module.setRelease(running.release)
+        return module
+    }
+}
