@@ -1,0 +1,41 @@
+// A host that is a table of files, for what no machine of the tests can be brought to say.
+
+@testable import Core
+
+final class FakeHost: Host, @unchecked Sendable {
+    var files: [String: String]
+
+    init(_ files: [String: String] = [:]) { self.files = files }
+
+    var title: String { "the fake host" }
+
+    func identity() async throws -> KernelIdentity { throw Failure("no kernel") }
+    func symbols() async throws -> KernelSymbols { throw Failure("no symbols") }
+    func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory {
+        throw Failure("no memory")
+    }
+    func read(_ path: String) async throws -> [UInt8] {
+        guard let text = files[path] else { throw Failure("cannot open '\(path)'") }
+        return Array(text.utf8)
+    }
+    func exists(_ path: String) async throws -> Bool { files[path] != nil }
+    func list(_ path: String) async throws -> [String] {
+        let folder = path.hasSuffix("/") ? path : path + "/"
+        return Set(
+            files.keys.filter { $0.hasPrefix(folder) }.map { name in
+                String(name.dropFirst(folder.count).prefix { $0 != "/" })
+            }
+        ).sorted()
+    }
+    func store(_ text: String, into path: String) async throws -> Int32 {
+        files[path] = text
+        return 0
+    }
+    func load(module bytes: [UInt8], name: String, parameters: String) async throws {
+        throw Failure("no modules")
+    }
+    func unload(module name: String) async throws { throw Failure("no modules") }
+    func modules() async throws -> [LoadedModule] { [] }
+    func appendToJournal(_ line: String) async throws { throw Failure("no journal") }
+    func tasks() async throws -> [HostTask] { [] }
+}
