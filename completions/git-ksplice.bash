@@ -70,7 +70,7 @@ __git_ksplice_options ()
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
-	match) own="--kernel --object --module --save --allow-other-compiler --quiet --json" ;;
+	match) own="--kernel --object --module --save --allow-other-compiler --quiet --verbose --json" ;;
 	verify) own="--rebuild --cached --quiet --json" ;;
 	"") own="--version" ;;
 	esac

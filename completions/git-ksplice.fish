@@ -62,7 +62,7 @@ complete -c git-ksplice -n $at_first -a status -d 'Show which updates the runnin
 complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
 complete -c git-ksplice -n $at_first -a match -d 'Prove that compiled code is the code of a kernel'
 complete -c git-ksplice -n $at_first -a verify -d 'Find out whether a stored update is what it says'
-complete -c git-ksplice -n $at_first -a explain -d 'Explain a finding of create'
+complete -c git-ksplice -n $at_first -a explain -d 'Explain a finding of create, or a mismatch'
 
 complete -c git-ksplice -n '__git_ksplice_is init' -l undo -d 'Take back what init has set'
 
@@ -102,6 +102,7 @@ complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file 
 complete -c git-ksplice -n '__git_ksplice_is match' -l object -d 'The arguments are object files'
 complete -c git-ksplice -n '__git_ksplice_is match' -l module -x -d 'The module that the objects belong to'
 complete -c git-ksplice -n '__git_ksplice_is match' -l save -x -a '(__fish_complete_directories)' -d 'Keep what was compiled'
+complete -c git-ksplice -n '__git_ksplice_is match' -s v -l verbose -d 'Explain each function that does not match'
 complete -c git-ksplice -n '__git_ksplice_is match' -l allow-other-compiler -d 'Use the compiler that is here'
 complete -c git-ksplice -n '__git_ksplice_is match' -F
 complete -c git-ksplice -n '__git_ksplice_is verify' -l rebuild -d 'Make the update anew and compare'

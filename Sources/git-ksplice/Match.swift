@@ -33,11 +33,17 @@ struct Match: AsyncParsableCommand {
     @Flag(name: .shortAndLong, help: "Print only what does not match.")
     var quiet = false
 
+    @Flag(name: .shortAndLong, help: "Explain each function that does not match, not only the first ones.")
+    var verbose = false
+
     @Flag(help: "Print the result as JSON.")
     var json = false
 
     @Argument(help: "Source files of the kernel, or with --object files.")
     var files: [String]
+
+    /// How many functions of a unit are explained: what is wrong with one is mostly wrong with all.
+    private static let shownInFull = 3
 
     func validate() throws {
         guard object || module == nil else { throw ValidationError("--module goes with --object") }
@@ -103,7 +109,10 @@ struct Match: AsyncParsableCommand {
             for function in unit.absent where !quiet {
                 print("  absent   \(function.name): \(function.reason)")
             }
-            for failure in unit.failures { print("  differs  \(failure.description)") }
+            for (number, failure) in unit.failures.enumerated() {
+                let lines = number < Self.shownInFull || verbose ? failure.lines : [failure.headline]
+                print("  differs  " + lines.joined(separator: "\n"))
+            }
         }
         let failures = result.objects.reduce(0) { $0 + $1.failures.count }
         let absent = result.objects.reduce(0) { $0 + $1.absent.count }

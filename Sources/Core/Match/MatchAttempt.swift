@@ -6,6 +6,9 @@ struct MatchAttempt {
     let span: Span
     let entry: UInt64
 
+    /// The pseudo module under which kallsyms lists the out-of-line code of probes.
+    private static let probes = "__builtin__kprobes"
+
     enum Outcome {
         case found(MatchTask.Found)
         case missed(MatchTask.Missed)
@@ -16,16 +19,21 @@ struct MatchAttempt {
         guard case .missed(let miss) = first, !state.environment.isImage else { return first }
         guard let target = redirect(in: miss.run) else { return explained(miss) }
         let name = state.symbols.describe(target)
+        let module = state.symbols.nearest(to: target)?.symbol.module
+        if module == Self.probes { return explained(miss) }
         // Updates of this project are modules of this name.
-        guard state.symbols.nearest(to: target)?.symbol.module?.hasPrefix("ksplice_") == true else {
+        guard module?.hasPrefix("ksplice_") == true else {
             var miss = miss
-            miss.mismatch.cause = .redirected
-            miss.mismatch.explanation = "the function is redirected to \(name)"
+            let isLivePatch = module.map { state.evidence.livePatches[$0] != nil } ?? false
+            miss.mismatch.cause = isLivePatch ? .livePatched : .redirected
+            miss.mismatch.explanation =
+                "the function is redirected to \(name)" + (isLivePatch ? ", of a live patch" : "")
             return .missed(miss)
         }
         let second = run(at: target)
         if case .missed(var inner) = second {
             if let original = underRedirect(miss.run) { return original }
+            if inner.mismatch.cause == .differentCode { inner.mismatch.cause = .otherUpdate }
             inner.mismatch.explanation = "redirected to \(name), where \(inner.mismatch.explanation)"
             return .missed(inner)
         }
@@ -120,7 +128,7 @@ struct MatchAttempt {
             miss.mismatch.explanation = "a breakpoint stands here: a kprobe or a debugger"
         } else if let branch = X86Branch(miss.run, at: at), branch.kind == .jump, branch.width == 4 {
             let target = miss.address &+ UInt64(at + branch.length) &+ UInt64(bitPattern: branch.displacement)
-            if let (symbol, _) = state.symbols.nearest(to: target), symbol.module == "__builtin__kprobes" {
+            if let (symbol, _) = state.symbols.nearest(to: target), symbol.module == Self.probes {
                 miss.mismatch.cause = .kprobe
                 miss.mismatch.explanation = "an optimised kprobe stands here"
             }

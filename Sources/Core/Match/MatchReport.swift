@@ -5,6 +5,15 @@ struct MatchReport {
     let symbols: KernelSymbols
     let state: MatchState
     let tasks: [MatchTask]
+    private let diagnosis: MatchDiagnosis
+
+    init(units: [MatchUnit], symbols: KernelSymbols, state: MatchState, tasks: [MatchTask]) {
+        self.units = units
+        self.symbols = symbols
+        self.state = state
+        self.tasks = tasks
+        diagnosis = MatchDiagnosis(units: units, state: state, tasks: tasks)
+    }
 
     func result() -> MatchResult {
         var result = MatchResult(
@@ -23,7 +32,7 @@ struct MatchReport {
                 if let reason = absence(task, miss) {
                     result.notPresent.append(absent(task, reason))
                 } else {
-                    result.failures.append(failure(task, miss))
+                    result.failures.append(diagnosis.failure(task, miss))
                 }
             case .open:
                 settleOpen(task, &result)
@@ -70,64 +79,25 @@ struct MatchReport {
     }
 
     private func settleOpen(_ task: MatchTask, _ result: inout MatchResult) {
-        let unit = task.span.code.index
-        if task.consistent.count > 1 && !isRequired(task) {
+        let places = task.consistent.count
+        if places > 1 && !isRequired(task) {
             // It is there, byte for byte, in one of these places; whoever needs its address fails on that
             // (find_next_bit of kernel/workqueue.c in 6.1, which only boot code calls).
             result.notPresent.append(
                 absent(
-                    task,
-                    "it equals the code at \(task.consistent.count) places, and nothing that matched refers to it"
-                ))
-        } else if task.consistent.count > 1 {
+                    task, "it equals the code at \(places) places, and nothing that matched refers to it"))
+        } else if places > 1 {
             result.failures.append(
-                MatchFailure(
-                    unit: unit, function: task.span.name, offset: 0, preText: "", runText: "",
-                    cause: .ambiguous,
-                    explanation: "it equals the code at "
-                        + task.consistent.map { hex($0) }.joined(separator: ", ")
+                diagnosis.failure(
+                    task, .ambiguous,
+                    "it equals the code at " + task.consistent.map { hex($0) }.joined(separator: ", ")
                         + ", and nothing that matched refers to it"))
         } else if isRequired(task) {
             result.failures.append(
-                MatchFailure(
-                    unit: unit, function: task.span.name, offset: 0, preText: "", runText: "",
-                    cause: .notFound,
-                    explanation: "kallsyms does not list it and nothing that matched refers to it"))
+                diagnosis.failure(
+                    task, .notFound, "kallsyms does not list it and nothing that matched refers to it"))
         } else {
             result.notPresent.append(absent(task, "not in kallsyms"))
         }
-    }
-
-    private func failure(_ task: MatchTask, _ miss: MatchTask.Missed) -> MatchFailure {
-        let span = task.span
-        let mismatch = miss.mismatch
-        let pre = X86Instruction.covering(
-            span.start + mismatch.offset, of: span.bytes, from: span.start, address: miss.address)
-        let run = X86Instruction.covering(mismatch.runOffset, of: miss.run, from: 0, address: miss.address)
-        var text = pre?.text ?? ""
-        let relocations = span.code.object.sections[span.section].relocations
-        if let pre, let field = relocations.first(where: { $0.offset >= pre.start }),
-            field.offset < pre.start + 15,
-            field.offset <= span.start + mismatch.offset + 14
-        {
-            text +=
-                "  # \(span.code.object.symbols[field.symbol].name)"
-                + (field.addend < 0 ? "-\(hex(field.addend.magnitude))" : "+\(hex(field.addend.magnitude))")
-        }
-        var explanation = mismatch.explanation
-        if mismatch.cause == .differentCode { explanation += "; " + likelyReason(span.code.index) }
-        return MatchFailure(
-            unit: span.code.index, function: span.name, offset: mismatch.offset, preText: text,
-            runText: run?.text ?? "", cause: mismatch.cause, explanation: explanation)
-    }
-
-    /// What the rest of the unit says about the cause.
-    private func likelyReason(_ unit: Int) -> String {
-        let all = tasks.filter { $0.span.code.index == unit }
-        let matched = all.count { if case .found = $0.outcome { true } else { false } }
-        let path = units[unit].path
-        if matched == 0 { return "no function of \(path) matches: another compiler, config or source" }
-        return
-            "\(matched) of \(all.count) functions of \(path) match: other source, or something changed this code"
     }
 }

@@ -42,41 +42,6 @@ public struct MatchedFunction: Sendable {
     public var isTraced: Bool
 }
 
-/// Why a function did not match.
-public struct MatchFailure: Sendable, CustomStringConvertible {
-    public enum Cause: String, Sendable {
-        case differentCode = "different code"
-        case patchSite = "patch site"
-        case differentContent = "different constant"
-        case symbolConflict = "conflicting symbol"
-        case ambiguous = "ambiguous"
-        case notFound = "not found"
-        case unreadable = "unreadable memory"
-        case kprobe = "kprobe"
-        case redirected = "redirected"
-        case livePatched = "patched by another system"
-        case unsupported = "not understood"
-    }
-
-    /// Index into the units.
-    public var unit: Int
-    public var function: String
-    /// From the start of the pre function, in bytes.
-    public var offset: Int
-    /// The instruction in the pre object at `offset`; empty where the failure is not at an instruction.
-    public var preText: String
-    public var runText: String
-    public var cause: Cause
-    /// One sentence.
-    public var explanation: String
-
-    public var description: String {
-        var text = "\(function)+\(hex(UInt64(max(offset, 0)))): \(cause.rawValue): \(explanation)"
-        if !preText.isEmpty || !runText.isEmpty { text += "\n    pre: \(preText)\n    run: \(runText)" }
-        return text
-    }
-}
-
 /// A function of a pre object that the kernel does not hold.
 public struct AbsentFunction: Sendable {
     public var unit: Int
@@ -201,15 +166,5 @@ extension MatchResult {
         Failure(
             "symbol '\(name)' of \(units[unit].path) is ambiguous: "
                 + places.map { hex($0) }.joined(separator: ", "), status: .verificationRefused)
-    }
-}
-
-extension MatchFailure {
-    /// As git-ksplice-match(1) describes it.
-    public var json: JSON {
-        .object([
-            ("function", .string(function)), ("offset", .number(offset)), ("cause", .string(cause.rawValue)),
-            ("explanation", .string(explanation)), ("pre", .string(preText)), ("run", .string(runText)),
-        ])
     }
 }

@@ -19,12 +19,13 @@ public struct Matcher {
     ///   - tables: entry sizes of the table sections in bytes, by section name.
     ///   - symbols: kallsyms at the addresses of `memory`.
     ///   - isImage: whether `memory` is an image that has not booted.
+    ///   - evidence: what else is known that may explain a mismatch.
     ///
     /// Fails on objects of another machine, on tables that are not understood and on an empty symbol table. What
     /// does not match is no failure of this kind: see `MatchResult.failures`.
     public init(
         units: [MatchUnit], tables: [String: Int], memory: any KernelMemory, symbols: KernelSymbols,
-        isImage: Bool
+        isImage: Bool, evidence: MatchEvidence = .init()
     ) throws {
         guard !symbols.isEmpty else { throw Failure("the kernel's symbol table is empty") }
         self.units = units
@@ -33,7 +34,7 @@ public struct Matcher {
         let space = MatchSpace(units: units, symbols: symbols)
         state = MatchState(
             memory: memory, symbols: symbols, space: space,
-            environment: .init(reading: memory, symbols: symbols, isImage: isImage))
+            environment: .init(reading: memory, symbols: symbols, isImage: isImage), evidence: evidence)
         for (index, unit) in units.enumerated() {
             do {
                 let sites = try PatchSites(of: unit.object, tables: tables)

@@ -311,7 +311,7 @@ struct SpanComparison {
                 ? nil : Objection(cause: .patchSite, text: "it leads to \(name)")
         case .tracer:
             return isTracer(target)
-                ? nil : Objection(cause: .patchSite, text: "it calls \(name), which is no known tracer")
+                ? nil : Objection(cause: .traced, text: "it calls \(name), which is no known tracer")
         case .indirectThunk(let register):
             return isIndirectThunk(target, register)
                 ? nil

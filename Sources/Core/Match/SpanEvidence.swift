@@ -43,12 +43,17 @@ final class MatchState {
     let symbols: KernelSymbols
     let space: MatchSpace
     let environment: PatchEnvironment
+    let evidence: MatchEvidence
     private(set) var learned: [Int: UInt64] = [:]
     private(set) var origin: [Int: String] = [:]
     private var sameContent: Set<[UInt64]> = []
 
-    init(memory: any KernelMemory, symbols: KernelSymbols, space: MatchSpace, environment: PatchEnvironment) {
+    init(
+        memory: any KernelMemory, symbols: KernelSymbols, space: MatchSpace, environment: PatchEnvironment,
+        evidence: MatchEvidence
+    ) {
         self.memory = memory
+        self.evidence = evidence
         self.symbols = symbols
         self.space = space
         self.environment = environment

@@ -35,6 +35,8 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
     public var hints: [String]
     /// The code of the finding that this is, where it says something about a change; see `Finding.init(_:file:)`.
     public var finding: String?
+    /// For programs: what the message is about; of run-pre matching, the mismatches. Nil where the message says it all.
+    public var details: JSON?
 
     public init(
         _ message: String, status: ExitStatus = .fatal, hints: [String] = [], finding: String? = nil

@@ -35,7 +35,8 @@ struct EarlyProof {
         guard !proven.isEmpty else { return Proof(functions: 0, bytes: 0, unproven: unproven, findings: []) }
         var matcher = try Matcher(
             units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: offline.memory,
-            symbols: offline.symbols, isImage: true)
+            symbols: offline.symbols, isImage: true,
+            evidence: MatchEvidence(madeFor: update.manifest.kernel))
         let result = matcher.match()
         try MatchPlan.check(result, what: "the kernel's image")
         for constant in update.manifest.constants {

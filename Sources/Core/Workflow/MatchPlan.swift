@@ -17,17 +17,17 @@ struct MatchPlan {
         }
     }
 
-    /// Fails where any function that exists did not match.
+    /// Fails where any function that exists did not match. The first is shown in full.
     static func check(_ result: MatchResult, what: String) throws {
-        guard !result.failures.isEmpty else { return }
-        let shown = result.failures.prefix(5).map { "  " + $0.description }
-        let more = result.failures.count > 5 ? ["  ... and \(result.failures.count - 5) more"] : []
-        throw Failure(
-            "run-pre matching: \(result.failures.count) of \(result.failures.count + result.statistics.functions) functions are not those of \(what)\n"
-                + (shown + more).joined(separator: "\n"),
-            status: .verificationRefused,
-            hint:
-                "the update was made for another kernel, compiler or config, or something else has changed this code"
-        )
+        guard let first = result.failures.first else { return }
+        let count = result.failures.count
+        let shown = first.lines(withHints: false) + result.failures.dropFirst().prefix(5).map(\.headline)
+        let more = count > 6 ? ["... and \(count - 6) more"] : []
+        var failure = Failure(
+            "run-pre matching: \(count) of \(count + result.statistics.functions) functions are not those of \(what)\n"
+                + (shown + more).map { "  " + $0 }.joined(separator: "\n"),
+            status: .verificationRefused, hints: first.hints)
+        failure.details = .array(result.failures.map(\.json))
+        throw failure
     }
 }

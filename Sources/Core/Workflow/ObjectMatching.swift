@@ -125,7 +125,7 @@ public struct ObjectMatcher: Sendable {
                 hint: "git ksplice kernel add \(kernel.name) --from PACKAGE")
         }
         return try match(
-            units, offline.memory, offline.symbols, isImage: true,
+            units, offline.memory, offline.symbols, isImage: true, evidence: MatchEvidence(),
             missing: { offline.modules.contains($0) ? nil : "the file of module '\($0)' is not at hand" })
     }
 
@@ -139,12 +139,13 @@ public struct ObjectMatcher: Sendable {
         let memory = try await host.memory(covering: [])
         return try match(
             units, memory, symbols, isImage: false,
+            evidence: MatchEvidence(livePatches: try await host.livePatches()),
             missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
     }
 
     private func match(
         _ units: [CompiledUnit], _ memory: any KernelMemory, _ symbols: KernelSymbols, isImage: Bool,
-        missing: (String) -> String?
+        evidence: MatchEvidence, missing: (String) -> String?
     ) throws -> ObjectMatching {
         progress("matching \(units.count) object(s)")
         let homes = units.map { $0.home(symbols) }
@@ -163,7 +164,7 @@ public struct ObjectMatcher: Sendable {
             units: kept.map {
                 .init(path: units[$0].path, module: homes[$0]?.name, object: units[$0].object)
             },
-            tables: tables, memory: memory, symbols: symbols, isImage: isImage)
+            tables: tables, memory: memory, symbols: symbols, isImage: isImage, evidence: evidence)
         let result = matcher.match()
         let failures = Dictionary(grouping: result.failures, by: \.unit)
         let absent = Dictionary(grouping: result.notPresent, by: \.unit)
