@@ -27,7 +27,7 @@ FORMATTED = Package.swift Sources Tests
 bindir    = $(DESTDIR)$(PREFIX)/bin
 sharedir  = $(DESTDIR)$(PREFIX)/share
 kerneldir = $(sharedir)/git-ksplice/kernel
-pagesdir  = $(sharedir)/git-ksplice/findings
+pagesdir  = $(sharedir)/git-ksplice
 mandir    = $(sharedir)/man/man1
 bashdir   = $(sharedir)/bash-completion/completions
 zshdir    = $(sharedir)/zsh/site-functions
@@ -59,13 +59,14 @@ EVALUATE ?= --apply 60
 evaluate: build
 	@$(SUPPORT)/evaluate.sh $(CACHE) $(PROGRAM) $(EVALUATE)
 
-# The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`. The pages of the
-# findings are what `git ksplice explain` prints.
+# The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`. The pages of
+# findings and mismatches are what `git ksplice explain` prints.
 install: release
-	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
+	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)/findings" "$(pagesdir)/mismatches" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
 	install -m 755 "$$($(RELEASE) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
 	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
-	install -m 644 Documentation/findings/*.md "$(pagesdir)"
+	install -m 644 Documentation/findings/*.md "$(pagesdir)/findings"
+	install -m 644 Documentation/mismatches/*.md "$(pagesdir)/mismatches"
 	install -m 644 Documentation/hooks.md "$(sharedir)/git-ksplice"
 	install -m 644 Documentation/man/*.1 "$(mandir)"
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"

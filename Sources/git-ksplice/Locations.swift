@@ -18,6 +18,13 @@ enum Locations {
             holding: "type-layout.md", variable: "GIT_KSPLICE_FINDINGS_DIR")
     }
 
+    /// The folder with the pages that explain mismatches.
+    static func mismatches() throws -> String {
+        try find(
+            "the pages of the mismatches", installed: "mismatches", inTree: "Documentation/mismatches",
+            holding: "different-code.md", variable: "GIT_KSPLICE_MISMATCHES_DIR")
+    }
+
     private static func find(
         _ what: String, installed: String, inTree: String, holding file: String, variable: String
     ) throws -> String {

@@ -103,17 +103,32 @@ import Testing
         #expect(
             codes.isSuperset(of: ["type-layout", "data-changed", "kconfig", "too-many-units", "ambiguous"]))
         #expect(codes == Finding.codes, "FindingCodes.swift lists other codes than the sources give")
-        let pages = try FindingPages(folder: SourceTree.root + "/Documentation/findings").summaries()
+        let pages = try FindingPages(folders: [SourceTree.root + "/Documentation/findings"]).summaries()
         let explained = Set(pages.map(\.code))
         #expect(codes.subtracting(explained).isEmpty, "codes without a page in Documentation/findings")
         #expect(explained.subtracting(codes).isEmpty, "pages of codes that nothing gives")
+    }
+
+    @Test func everyMismatchIsExplained() throws {
+        let folder = "Documentation/mismatches"
+        let pages = try FindingPages(folders: [SourceTree.root + "/" + folder]).summaries()
+        let codes = Set(MismatchCode.allCases.map(\.rawValue))
+        #expect(Set(pages.map(\.code)) == codes)
+        #expect(codes.isDisjoint(with: Finding.codes), "explain could not tell them apart")
+        let index = try SourceTree.text("Documentation/mismatches.md")
+        for (code, summary) in pages {
+            let text = try SourceTree.text("\(folder)/\(code).md")
+            #expect(text.contains("*What it means.* ") && text.contains("*What to do.* "), "\(code)")
+            #expect(index.contains("| [\(code)](mismatches/\(code).md) | \(summary) |\n"), "\(code)")
+        }
+        #expect(index.matches(of: /\n\| \[[a-z-]+\]\(mismatches/).count == codes.count)
     }
 
     @Test func everyPageOfAFindingHasItsPartsAndItsLine() throws {
         let index = try SourceTree.text("Documentation/findings.md")
         #expect(index.contains("## Not findings"))
         let folder = "Documentation/findings"
-        for (code, summary) in try FindingPages(folder: SourceTree.root + "/" + folder).summaries() {
+        for (code, summary) in try FindingPages(folders: [SourceTree.root + "/" + folder]).summaries() {
             let text = try SourceTree.text("\(folder)/\(code).md")
             #expect(text.contains("*Why it matters.* ") && text.contains("*What to do.* "), "\(code)")
             let severity = try #require(

@@ -5,12 +5,18 @@ import Testing
 @testable import Core
 
 @Suite struct FindingPagesTests {
-    private let pages = FindingPages(folder: SourceTree.root + "/Documentation/findings")
+    private let pages = FindingPages(
+        folders: ["findings", "mismatches"].map { SourceTree.root + "/Documentation/" + $0 })
 
     @Test func aPageBeginsWithItsCode() throws {
         #expect(try pages.page("data-changed").hasPrefix("# data-changed: a variable changes"))
         let line = try #require(try pages.summaries().first { $0.code == "data-changed" })
         #expect(line.summary == "a variable changes its size or its initial value")
+    }
+
+    @Test func mismatchesAreExplainedToo() throws {
+        #expect(try pages.page("other-compiler").hasPrefix("# other-compiler: the kernel was built by"))
+        #expect(try pages.summaries().contains { $0.code == "kprobe" })
     }
 
     @Test func anUnknownCodeNamesTheNearest() throws {
