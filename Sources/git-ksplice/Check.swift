@@ -15,34 +15,53 @@ struct Check: AsyncParsableCommand {
     func run() async throws {
         let host = LocalHost()
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
-        let ready = try await Applier(host: host, progress: Talk.progress(isQuiet: json)).check(found)
-        let statistics = ready.statistics
+        let applier = Applier(host: host, progress: Talk.progress(isQuiet: json))
+        let forecast = try await applier.check(found)
         if json {
-            print(
-                JSON.object([
-                    ("v", .number(1)), ("update", .string(found.id)),
-                    ("matched_functions", .number(statistics.functions)),
-                    ("matched_bytes", .number(statistics.bytes)),
-                    ("match_ns", .number(Int(statistics.nanoseconds))),
-                    ("functions", .strings(ready.functions)), ("traced", .strings(ready.traced)),
-                    ("inside", .strings(ready.inside)),
-                ]).text)
+            print(forecast.json(id: found.id).text)
         } else {
             print("update \(found.id.prefix(12)): \(found.manifest.description)")
+            report(forecast)
+        }
+        if forecast.status != .success { throw ExitCode(forecast.status.rawValue) }
+    }
+
+    private func report(_ forecast: Forecast) {
+        let statistics = forecast.statistics
+        if statistics.functions > 0 {
             print(
                 "  matched    \(statistics.functions) functions, \(statistics.bytes) bytes, in \(statistics.nanoseconds / 1_000_000) ms"
             )
-            let replaced = ready.functions + found.manifest.constants.map(\.symbol)
-            if !replaced.isEmpty { print("  replaces   \(replaced.joined(separator: ", "))") }
-            if !found.manifest.hooks.isEmpty {
-                print("  hooks      \(found.manifest.hooks.map(\.symbol).joined(separator: ", ")) (not run)")
-            }
-            if !ready.traced.isEmpty { print("  traced     \(ready.traced.joined(separator: ", "))") }
-            for task in ready.inside { print("  in use     \(task)") }
-            print(
-                ready.inside.isEmpty
-                    ? "it can be applied" : "it cannot be applied as long as these tasks are inside")
         }
-        if !ready.inside.isEmpty { throw ExitCode(ExitStatus.busy.rawValue) }
+        let replaced = forecast.functions + forecast.constants
+        if !replaced.isEmpty { print("  replaces   \(replaced.joined(separator: ", "))") }
+        if !forecast.hooks.isEmpty {
+            print("  hooks      \(forecast.hooks.joined(separator: ", ")) (not run)")
+        }
+        for function in forecast.traced {
+            let who = function.tracers.isEmpty ? "" : " by " + function.tracers.joined(separator: ", ")
+            print("  traced     \(function.name)\(who)")
+        }
+        for task in forecast.inside { print("  in use     \(task.description)") }
+        for point in forecast.unknown {
+            print("  \(Self.padded("unknown"))\(point.point.rawValue): \(point.text)")
+        }
+        for obstacle in forecast.obstacles {
+            let lines = obstacle.failure.message.lines
+            print("  \(Self.padded("obstacle"))\(obstacle.point.rawValue): \(lines[0])")
+            for line in lines.dropFirst() { print("  \(Self.padded(""))\(line)") }
+            for hint in obstacle.failure.hints { print("  \(Self.padded("hint"))\(hint)") }
+        }
+        if forecast.obstacles.isEmpty {
+            print("it can be applied")
+        } else if forecast.obstacles.allSatisfy({ $0.point == .tasks }) {
+            print("it cannot be applied as long as these tasks are inside")
+        } else {
+            print("it cannot be applied")
+        }
+    }
+
+    private static func padded(_ word: String) -> String {
+        word + String(repeating: " ", count: 11 - word.count)
     }
 }

@@ -40,24 +40,6 @@ extension VirtualMachineTests {
 
             """
 
-        /// Builds the module in the prepared tree of the kernel.
-        private static func build(_ laboratory: Laboratory, _ updates: [TestUpdate]) async throws -> [UInt8] {
-            let folder = try Files.temporaryDirectory()
-            defer { do { try Files.remove(folder) } catch { Issue.record("\(error)") } }
-            // Other tests register kernels of their own.
-            let kernel = laboratory.workspace.lastPathComponent.replacing("x86_64-", with: "x86_64/")
-            let known = try await laboratory.source("exports", at: "refs/ksplice/kernels/" + kernel)
-            try Files.write(known + symvers(updates), to: folder + "/symvers")
-            try Files.write("obj-m := probe_user.o\n", to: folder + "/Makefile")
-            try Files.write(user, to: folder + "/probe_user.c")
-            try await Command([
-                "make", "-s", "-C", laboratory.workspace + "/object", "M=" + folder, "CC=gcc-12",
-                "HOSTCC=gcc", "KERNELRELEASE=6.1.0-53-amd64", "KBUILD_EXTRA_SYMBOLS=" + folder + "/symvers",
-                "modules",
-            ]).check("cannot build the module of the test")
-            return try Files.read(folder + "/probe_user.ko")
-        }
-
         static let boot = SharedBoot { laboratory in
             var guest = Guest(laboratory)
             let image = try await laboratory.update(.exports)
@@ -67,7 +49,9 @@ extension VirtualMachineTests {
             guest.add(module, as: "module")
             guest.add(later, as: "later")
             guest.add(try await laboratory.update(.exportsTwice), as: "twice")
-            guest.add(try await build(laboratory, [image, module]), as: "probe_user.ko")
+            guest.add(
+                try await laboratory.buildModule("probe_user", user, exports: symvers([image, module])),
+                as: "probe_user.ko")
             guest.load("lib/math/cordic.ko")
             let answer = "cat /sys/module/probe_user/parameters/answer"
             guest.step("before", "insmod probe_user.ko")

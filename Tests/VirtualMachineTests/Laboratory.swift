@@ -3,6 +3,7 @@
 // create ever prepares it; commits, updates and notes of earlier runs are removed at the start.
 
 import Glibc
+import Testing
 
 @testable import Core
 
@@ -197,5 +198,27 @@ private actor Updates {
         return TestUpdate(
             id: String(line.split(separator: " ")[1]), commit: commit, output: created.text,
             archive: try Files.read(file))
+    }
+}
+
+// MARK: - Modules of others
+
+extension Laboratory {
+    /// A module of one source file, built by kbuild in the prepared tree of the kernel. `exports` are lines of
+    /// `Module.symvers` besides those of the kernel.
+    func buildModule(_ name: String, _ source: String, exports: String = "") async throws -> [UInt8] {
+        let build = try Files.temporaryDirectory()
+        defer { do { try Files.remove(build) } catch { Issue.record("\(error)") } }
+        // Other tests register kernels of their own.
+        let kernel = workspace.lastPathComponent.replacing("x86_64-", with: "x86_64/")
+        let known = try await self.source("exports", at: "refs/ksplice/kernels/" + kernel)
+        try Files.write(known + exports, to: build + "/symvers")
+        try Files.write("obj-m := \(name).o\n", to: build + "/Makefile")
+        try Files.write(source, to: "\(build)/\(name).c")
+        try await Command([
+            "make", "-s", "-C", workspace + "/object", "M=" + build, "CC=gcc-12", "HOSTCC=gcc",
+            "KERNELRELEASE=6.1.0-53-amd64", "KBUILD_EXTRA_SYMBOLS=" + build + "/symvers", "modules",
+        ]).check("cannot build the module of the test")
+        return try Files.read("\(build)/\(name).ko")
     }
 }

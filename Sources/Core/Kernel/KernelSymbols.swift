@@ -79,6 +79,11 @@ public struct KernelSymbols: Sendable {
         return found.count == 1 ? found[0].address : nil
     }
 
+    /// All symbols at an address: aliases of each other.
+    public func named(at address: UInt64) -> [KernelSymbol] {
+        all[..<index(after: address)].reversed().prefix { $0.address == address }
+    }
+
     /// The last symbol at or below an address, with the distance to it in bytes.
     public func nearest(to address: UInt64) -> (symbol: KernelSymbol, offset: UInt64)? {
         let next = index(after: address)

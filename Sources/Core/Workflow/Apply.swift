@@ -1,19 +1,6 @@
 // From an update to a changed kernel, on the host that runs it. Up to `load` nothing has been changed; from there on
 // ksplice.ko decides, and every refusal leaves the kernel as it was.
 
-/// What a dry run found out.
-public struct Readiness: Sendable {
-    public let statistics: MatchResult.Statistics
-    /// Names of functions that would be replaced.
-    public let functions: [String]
-    /// Functions that a tracer is attached to.
-    public let traced: [String]
-    /// Tasks whose stack holds one of the functions now: apply would be refused as busy.
-    public let inside: [String]
-    /// Things that apply would stumble over.
-    public let warnings: [String]
-}
-
 public struct ApplyReport: Sendable {
     public let id: String
     public let functions: [String]
@@ -41,35 +28,15 @@ public struct Applier: Sendable {
         self.progress = progress
     }
 
-    /// Everything that can be known without loading anything.
-    public func check(_ update: Update) async throws -> Readiness {
-        let prepared = try await prepare(update)
-        // A function may have several names (aliases of system calls); the kernel prints any of them.
-        let entries = Set(prepared.targets.map(\.function.entry))
-        let names = Set(prepared.symbols.all.filter { entries.contains($0.address) }.map(\.name))
-        let inside = try await host.tasks().compactMap { task -> String? in
-            // The innermost frame of a task that is not running is where it left the CPU.
-            guard let frame = task.stack.first(where: { names.contains(String($0.prefix { $0 != "+" })) })
-            else { return nil }
-            return "\(task.name)[\(task.pid)] in \(frame)"
-        }
-        let traced = prepared.targets.filter { $0.function.isTraced }.map(\.function.name)
-        return Readiness(
-            statistics: prepared.result.statistics,
-            functions: update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol), traced: traced,
-            inside: inside, warnings: [])
-    }
-
     /// Changes the running kernel.
     public func apply(_ update: Update) async throws -> ApplyReport {
         let sysfs = UpdateSysfs(host: host, id: update.id)
         switch try await sysfs.state() {
-        case "applied":
-            throw Failure(
-                "update \(update.id.prefix(12)) is applied already", status: .no, hint: "git ksplice status")
+        case "applied": throw Self.isApplied(update)
         case "undone" where try await sysfs.number("resident") != 0:
             // It never goes. Its addresses hold as long as it is loaded, because ksplice.ko holds the modules that they lead
             // into; and ksplice.ko compares the code again.
+            try await ApplyConditions(update: update, host: host).livePatches()
             let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
             return await finish(update, MatchResult.Statistics(), pause, tries)
         case .some:
@@ -83,7 +50,7 @@ public struct Applier: Sendable {
         let module = try prepared.module(update)
         let name = Self.moduleName(update.id)
         // ksplice.ko came after the symbols were read; its functions are looked up now.
-        let resolved = try await resolve(module, prepared)
+        let resolved = try updateModule(module, prepared, core: try await host.symbols())
         try await host.load(module: resolved, name: name, parameters: "")
         let change: (pause: Int, tries: Int)
         do {
@@ -95,6 +62,10 @@ public struct Applier: Sendable {
             throw error
         }
         return await finish(update, prepared.result.statistics, change.pause, change.tries)
+    }
+
+    static func isApplied(_ update: Update) -> Failure {
+        Failure("update \(update.id.prefix(12)) is applied already", status: .no, hint: "git ksplice status")
     }
 
     /// The kernel is changed; a journal that cannot be written does not make that a failure.
@@ -142,17 +113,31 @@ public struct Applier: Sendable {
     // MARK: - Loading
 
     private func loadCore(_ update: Update, _ prepared: PreparedUpdate) async throws {
-        let file = "/sys/kernel/ksplice/version"
-        if try await host.exists(file) {
-            let version = String(decoding: try await host.read(file), as: UTF8.self).trimmed
-            guard version == "\(ModuleResolver.tableVersion)" else {
-                throw Failure(
-                    "the loaded ksplice.ko has interface version \(version), this program wants \(ModuleResolver.tableVersion)",
-                    status: .busy, hint: "undo all updates, then rmmod ksplice")
-            }
-            return
-        }
+        if try await isCoreLoaded() { return }
         progress("loading ksplice.ko")
+        let module = try coreModule(update, prepared)
+        do { try await host.load(module: module, name: "ksplice", parameters: "") } catch {
+            // Somebody else may apply another update at this moment.
+            guard try await host.exists(Self.coreVersion) else { throw error }
+        }
+    }
+
+    private static let coreVersion = "/sys/kernel/ksplice/version"
+
+    /// Fails where ksplice.ko is there but speaks another language.
+    func isCoreLoaded() async throws -> Bool {
+        guard try await host.exists(Self.coreVersion) else { return false }
+        let version = String(decoding: try await host.read(Self.coreVersion), as: UTF8.self).trimmed
+        guard version == "\(ModuleResolver.tableVersion)" else {
+            throw Failure(
+                "the loaded ksplice.ko has interface version \(version), this program wants \(ModuleResolver.tableVersion)",
+                status: .busy, hint: "undo all updates, then rmmod ksplice")
+        }
+        return true
+    }
+
+    /// ksplice.ko, ready to be loaded into the running kernel.
+    func coreModule(_ update: Update, _ prepared: PreparedUpdate) throws -> [UInt8] {
         var module = try ModuleResolver(update.file(Update.Path.kernelModule), name: Update.Path.kernelModule)
         try module.resolve { name in
             if prepared.checksums[name] != nil { return nil }
@@ -168,19 +153,20 @@ public struct Applier: Sendable {
         }
         try module.setVersions(prepared.checksums)
         try module.setRelease(prepared.running.release)
-        do { try await host.load(module: module.bytes, name: "ksplice", parameters: "") } catch {
-            // Somebody else may apply another update at this moment.
-            guard try await host.exists(file) else { throw error }
-        }
+        return module.bytes
     }
 
-    private func resolve(_ module: ModuleResolver, _ prepared: PreparedUpdate) async throws -> [UInt8] {
-        let symbols = try await host.symbols()
+    /// The update module, ready to be loaded. `symbols` hold those of ksplice.ko; without them, its functions get a place
+    /// in module space, to see whether all else is there.
+    func updateModule(_ module: ModuleResolver, _ prepared: PreparedUpdate, core symbols: KernelSymbols?)
+        throws -> [UInt8]
+    {
         var module = module
         try module.resolve(readOnly: prepared.readOnly) { name in
             guard ModuleResolver.coreFunctions.contains(name) else {
                 return try prepared.address(of: name)
             }
+            guard let symbols else { return ModuleResolver.moduleSpace.lowerBound }
             guard let address = symbols.named(name, in: "ksplice").first?.address else {
                 throw Failure("ksplice.ko is loaded but has no '\(name)'")
             }

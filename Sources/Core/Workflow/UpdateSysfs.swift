@@ -104,9 +104,7 @@ struct UpdateSysfs: Sendable {
         let short = id.prefix(12)
         if cause == "busy" {
             let who = try await conflicts().map { "  " + $0 }.joined(separator: "\n")
-            return Failure(
-                "cannot \(verb) \(short): tasks are inside the functions\n\(who)", status: .busy,
-                hint: "it works once they have left; stop them, or try again later")
+            return Self.busy(verb, id, who)
         }
         if cause == "hook" {
             let words = try await text("hook").split(separator: " ").map { String($0) }
@@ -120,10 +118,22 @@ struct UpdateSysfs: Sendable {
                 hint:
                     "the update's author says so; nothing was changed. git ksplice show --patch has the code")
         }
-        let known = Self.explanations[cause]
+        return Self.refusal(verb, id, cause, detail: nil)
+            ?? Failure(
+                "cannot \(verb) \(short): \(cause) (\(describe(errno: code)))", status: .busy, hint: "dmesg")
+    }
+
+    static func busy(_ verb: String, _ id: String, _ who: String) -> Failure {
+        Failure(
+            "cannot \(verb) \(id.prefix(12)): tasks are inside the functions\n\(who)", status: .busy,
+            hint: "it works once they have left; stop them, or try again later")
+    }
+
+    /// What a cause of ksplice.ko means; nil for one that is not known. `detail` says where.
+    static func refusal(_ verb: String, _ id: String, _ cause: String, detail: String?) -> Failure? {
+        guard let known = explanations[cause] else { return nil }
         return Failure(
-            "cannot \(verb) \(short): \(known?.text ?? "\(cause) (\(describe(errno: code)))")",
-            status: cause == "changed" ? .verificationRefused : .busy,
-            hints: known.map { [$0.hint] } ?? ["dmesg"])
+            "cannot \(verb) \(id.prefix(12)): \(known.text)" + (detail.map { ": " + $0 } ?? ""),
+            status: cause == "changed" ? .verificationRefused : .busy, hint: known.hint)
     }
 }

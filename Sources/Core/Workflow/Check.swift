@@ -1,0 +1,188 @@
+// The dry run of apply; see Forecast.swift for what it gives.
+
+extension Applier {
+    /// Everything that can be known without loading anything. Fails where the question cannot be asked at all, for example
+    /// without the rights to look; what apply would fail with is an obstacle in the result.
+    public func check(_ update: Update) async throws -> Forecast {
+        var forecast = Forecast(update.manifest)
+        let sysfs = UpdateSysfs(host: host, id: update.id)
+        let state = try await sysfs.state()
+        if state == "applied" {
+            forecast.add(.state, [Self.isApplied(update)])
+            return forecast
+        }
+        var isThere = false
+        if state == "undone" { isThere = try await sysfs.number("resident") != 0 }
+        let policy = try await ModulePolicy(of: host)
+        if !isThere { forecast.add(.loading, [policy.loadingRefusal].compactMap { $0 }) }
+        let conditions = ApplyConditions(update: update, host: host)
+        let running = try await host.identity()
+        if checksIdentity {
+            guard await forecast.collect(.identity, { try conditions.identity(running) }) != nil else {
+                // Everything else would be said of another kernel.
+                return forecast
+            }
+        }
+        progress("reading the kernel's symbols")
+        let loaded = try await host.modules()
+        let symbols = try await host.symbols()
+        _ = await forecast.collect(.modules) { try conditions.modules(loaded) }
+        _ = await forecast.collect(.neighbours) { try await conditions.livePatches() }
+        _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
+        progress("matching the code that runs")
+        let matched = await matched(update, symbols, isThere: isThere, &forecast)
+        if let matched {
+            forecast.statistics = matched.result.statistics
+            await dryRun(update, matched, running, loaded, &forecast)
+        }
+        let places = replaced(update, matched, symbols)
+        try await lookAround(update, places, symbols, &forecast)
+        return forecast
+    }
+
+    /// Nil where matching could not begin. A module that is there already is not matched again: ksplice.ko compares the code
+    /// with what was matched when it came.
+    private func matched(
+        _ update: Update, _ symbols: KernelSymbols, isThere: Bool, _ forecast: inout Forecast
+    ) async -> MatchedUpdate? {
+        do {
+            return try MatchedUpdate(
+                update, memory: try await host.memory(covering: []), symbols: symbols)
+        } catch {
+            let failure = error as? Failure ?? Failure("\(error)")
+            if isThere {
+                forecast.leave(.matching, failure.message)
+            } else {
+                forecast.add(.matching, [failure])
+            }
+            forecast.leave(.symbols, "matching could not begin")
+            return nil
+        }
+    }
+
+    /// Both modules are made ready as for loading.
+    private func dryRun(
+        _ update: Update, _ matched: MatchedUpdate, _ running: KernelIdentity, _ loaded: [LoadedModule],
+        _ forecast: inout Forecast
+    ) async {
+        guard
+            await forecast.collect(
+                .matching,
+                {
+                    try MatchPlan.check(matched.result, what: "the running kernel")
+                    _ = try matched.constants(of: update)
+                }) != nil
+        else {
+            forecast.leave(.symbols, "the code does not match")
+            return
+        }
+        _ = await forecast.collect(.symbols) {
+            let prepared = try PreparedUpdate(update, matched, running: running, loaded: loaded)
+            let isLoaded = try await isCoreLoaded()
+            if !isLoaded { _ = try coreModule(update, prepared) }
+            _ = try updateModule(
+                prepared.module(update), prepared, core: isLoaded ? matched.symbols : nil)
+        }
+    }
+
+    /// A function or part that would be replaced, as far as it was found.
+    private struct Place {
+        var replacement: Manifest.Replacement
+        var function: String
+        var module: String?
+        var found: MatchedFunction?
+        /// Where it is, for what does not match, by name alone.
+        var range: Range<UInt64>?
+        var isPart: Bool { replacement.partOf != nil }
+
+        /// What a return address must not point into.
+        var inside: Range<UInt64>? {
+            guard let range, !range.isEmpty else { return nil }
+            return isPart
+                ? range
+                : min(
+                    range.lowerBound + UInt64(found?.entrySite ?? 0) + 1, range.upperBound)..<range.upperBound
+        }
+    }
+
+    private func replaced(_ update: Update, _ matched: MatchedUpdate?, _ symbols: KernelSymbols) -> [Place] {
+        let manifest = update.manifest
+        return manifest.replacements.map { replacement in
+            let owner = replacement.partOf.map { manifest.replacements[$0] } ?? replacement
+            var place = Place(
+                replacement: replacement, function: owner.symbol,
+                module: manifest.units[replacement.unit].module)
+            place.found = matched?.result.function(
+                unit: replacement.unit, symbolIndex: replacement.preSymbol)
+            if let found = place.found {
+                place.range = found.address..<found.address &+ UInt64(found.runSize)
+                return place
+            }
+            let named = symbols.named(replacement.symbol, in: place.module)
+            if named.count == 1, let end = symbols.next(above: named[0].address) {
+                place.range = named[0].address..<end
+            }
+            return place
+        }
+    }
+
+    /// What stands on the code that would be replaced: probes, tracers, other updates, tasks.
+    private func lookAround(
+        _ update: Update, _ places: [Place], _ symbols: KernelSymbols, _ forecast: inout Forecast
+    ) async throws {
+        for id in try await UpdateSysfs.loaded(host) {
+            let module = Self.moduleName(id)
+            guard try await UpdateSysfs(host: host, id: id).state() != "applied",
+                places.contains(where: { place in
+                    place.found.map { symbols.nearest(to: $0.address)?.symbol.module == module } ?? false
+                })
+            else { continue }
+            forecast.add(
+                .updates,
+                [UpdateSysfs.refusal("apply", update.id, "dependent", detail: "update \(id.prefix(12))")]
+                    .compactMap { $0 })
+        }
+        let tracing = try await Tracing(of: host)
+        let room = RedirectRoom(symbols: symbols, probes: tracing.probes)
+        for place in places {
+            guard let found = place.found else {
+                forecast.leave(.room, "'\(place.replacement.symbol)' was not found")
+                continue
+            }
+            forecast.add(
+                .room,
+                room.objections(found, isPart: place.isPart, function: place.function).compactMap {
+                    UpdateSysfs.refusal("apply", update.id, $0.cause, detail: $0.detail)
+                })
+        }
+        if tracing.probes == nil {
+            forecast.leave(.room, "the list of kprobes cannot be read (is debugfs mounted?)")
+        }
+        forecast.traced = traced(places, tracing, symbols)
+        let code = places.compactMap { place in
+            place.inside.map { OldCode(function: place.function, range: $0) }
+        }
+        forecast.inside = TaskCensus(symbols: symbols, code: code).inside(try await host.tasks())
+        if !forecast.inside.isEmpty {
+            let who = forecast.inside.map { "  " + $0.description }.joined(separator: "\n")
+            forecast.add(.tasks, [UpdateSysfs.busy("apply", update.id, who)])
+        }
+    }
+
+    /// From the kernel's list where it can be read, else what matching saw at the entry.
+    private func traced(_ places: [Place], _ tracing: Tracing, _ symbols: KernelSymbols) -> [TracedFunction] {
+        places.filter { !$0.isPart }.compactMap { place in
+            let names = Set(
+                [place.replacement.symbol]
+                    + (place.range.map { range in
+                        symbols.named(at: range.lowerBound).map(\.name)
+                    } ?? []))
+            if let functions = tracing.functions {
+                return functions.first { names.contains($0.name) && $0.module == place.module }
+            }
+            guard place.found?.isTraced == true else { return nil }
+            return TracedFunction(
+                name: place.replacement.symbol, module: place.module, tracers: [], redirects: false)
+        }
+    }
+}
