@@ -3,7 +3,7 @@
  * What the files of ksplice.ko share. core.c keeps the books of what tables.c let in, sysfs.c shows them, apply.c
  * changes code with the help of check.c (is it still what was matched?), stack.c (is nobody in it?), text.c and data.c
  * (write it) and hooks.c (what does the author want besides?). exports.c shows modules what applied updates export.
- * shadow.c serves the code of updates.
+ * shadow.c serves the code of updates, window.c user space that matches.
  */
 #ifndef KSPLICE_INTERNAL_H
 #define KSPLICE_INTERNAL_H
@@ -179,6 +179,9 @@ void ksplice_refresh_saved(struct ksplice_site *site);
 int ksplice_map_sites(struct ksplice_record *record);
 void ksplice_unmap_sites(struct ksplice_record *record);
 bool ksplice_write_sites(struct ksplice_record *record, bool undo);
+
+/* window.c */
+int ksplice_open_window(void);
 
 /* sysfs.c */
 int ksplice_sysfs_init(void);

@@ -27,6 +27,18 @@ static ssize_t version_show(struct kobject *kobj, struct kobj_attribute *attr, c
 }
 static struct kobj_attribute version_attr = __ATTR_RO(version);
 
+/* Who writes exactly `1`, with or without a newline, has one more descriptor afterwards. */
+static ssize_t window_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf, size_t count)
+{
+	int ret;
+
+	if (count < 1 || count > 2 || buf[0] != '1' || (count == 2 && buf[1] != '\n'))
+		return -EINVAL;
+	ret = ksplice_open_window();
+	return ret ? ret : count;
+}
+static struct kobj_attribute window_attr = __ATTR_WO(window);
+
 static ssize_t enabled_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%d\n", READ_ONCE(to_record(kobj)->state) == KSPLICE_APPLIED);
@@ -234,6 +246,8 @@ int ksplice_sysfs_init(void)
 	if (!root)
 		return -ENOMEM;
 	ret = sysfs_create_file(root, &version_attr.attr);
+	if (!ret)
+		ret = sysfs_create_file(root, &window_attr.attr);
 	if (ret)
 		kobject_put(root);
 	return ret;
