@@ -92,9 +92,8 @@ public struct ModuleResolver {
     /// Writes `__versions` for the symbols that are still undefined and for `module_layout`. `checksums` gives those
     /// of the kernel's exports; a symbol without one is a failure unless it is weak.
     public mutating func setVersions(_ checksums: [String: UInt32]) throws {
-        let section = try editor.section("__versions")
         let open = try editor.symbols().filter { $0.section == SectionIndex.undefined && !$0.name.isEmpty }
-        var content: [UInt8] = []
+        var versions: [(String, UInt32)] = []
         var done: Set<String> = []
         for name in ["module_layout"] + open.map(\.name) where done.insert(name).inserted {
             guard let checksum = checksums[name] else {
@@ -104,15 +103,51 @@ public struct ModuleResolver {
                     status: .verificationRefused,
                     hint: "the kernel does not export it, or its Module.symvers is missing")
             }
+            versions.append((name, checksum))
+        }
+        try writeVersions(versions)
+    }
+
+    /// Writes `__versions` for the symbols that exports among these give a checksum, as far as it is known now.
+    public mutating func setKnownVersions(_ exports: [KernelExport]) throws {
+        // A kernel without CONFIG_MODVERSIONS has none.
+        guard editor.headers.contains(where: { $0.name == "__versions" }) else { return }
+        let wanted = Set(try undefinedNames() + ["module_layout"])
+        var known: [String: UInt32] = [:]
+        for export in exports where export.object == "vmlinux" && export.namespace.isEmpty {
+            if let checksum = export.crc, wanted.contains(export.name) { known[export.name] = checksum }
+        }
+        try writeVersions(known.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+    }
+
+    /// What `__versions` holds.
+    func versions() throws -> [String: UInt32] {
+        guard editor.headers.contains(where: { $0.name == "__versions" }) else { return [:] }
+        let content = editor.contents(try editor.section("__versions"))
+        var found: [String: UInt32] = [:]
+        for entry in stride(from: 0, through: content.count - Self.versionSize, by: Self.versionSize) {
+            guard let name = content.string(at: entry + 8),
+                let checksum = content.load(UInt32.self, at: entry)
+            else { throw editor.malformed("an entry of __versions has no name") }
+            if !name.isEmpty { found[name] = checksum }
+        }
+        return found
+    }
+
+    /// struct modversion_info: unsigned long crc; char name[64 - sizeof(unsigned long)].
+    private static let versionSize = 64
+
+    private mutating func writeVersions(_ versions: [(name: String, checksum: UInt32)]) throws {
+        var content: [UInt8] = []
+        for (name, checksum) in versions {
             let text = Array(name.utf8)
-            // struct modversion_info: unsigned long crc; char name[64 - sizeof(unsigned long)].
-            guard text.count < 56 else {
+            guard text.count < Self.versionSize - 8 else {
                 throw Failure("the symbol name '\(name)' is too long for __versions")
             }
             content.append(littleEndian: UInt64(checksum))
-            content += text + [UInt8](repeating: 0, count: 56 - text.count)
+            content += text + [UInt8](repeating: 0, count: Self.versionSize - 8 - text.count)
         }
-        editor.replaceContents(section, with: content)
+        editor.replaceContents(try editor.section("__versions"), with: content)
     }
 
     /// Writes the release into the `vermagic=` of `.modinfo`; the rest of the string stays.

@@ -290,7 +290,7 @@ struct CreateJob {
             differences, objtool: kept.map { pairs[$0].unit.command.objtool })
         var files: [String: [UInt8]] = [
             Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
-            Update.Path.module: assembly.module, Update.Path.kernelModule: parts.kernelModule,
+            Update.Path.module: assembly.module, Update.Path.kernelModule: try coreModule(parts),
             Update.Path.findings: [],
             Update.Path.changes: Array(
                 differences.flatMap(\.records).map { $0.json.text + "\n" }.joined().utf8),
@@ -309,6 +309,13 @@ struct CreateJob {
         return Made(
             update: try Update(manifest: makeManifest(assembly, parts, all), files: files), findings: all,
             proof: proof)
+    }
+
+    /// ksplice.ko with the kernel's checksums, for hosts where the kernel's memory cannot be read before it is loaded.
+    private func coreModule(_ parts: ModuleBuilder.Parts) throws -> [UInt8] {
+        var module = try ModuleResolver(parts.kernelModule, name: Update.Path.kernelModule)
+        try module.setKnownVersions(kernel.exports)
+        return module.bytes
     }
 
     private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding])
