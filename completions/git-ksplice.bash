@@ -65,7 +65,7 @@ __git_ksplice_options ()
 	list) own="--kernel --json" ;;
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
-	check) own="--json" ;;
+	check) own="--window --json" ;;
 	apply) own="--timeout --quiet" ;;
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;

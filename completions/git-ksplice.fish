@@ -88,6 +88,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l allow-other-compiler -d 
 complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most source files that a changed header may affect'
 complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
 
+complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'
 complete -c git-ksplice -n '__git_ksplice_is create list show check status match verify' -l json -d 'Print the result as JSON'
 complete -c git-ksplice -n '__git_ksplice_is create apply undo test match verify' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'

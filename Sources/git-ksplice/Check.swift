@@ -4,10 +4,13 @@ import Core
 struct Check: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Find out whether an update could be applied, without loading anything.",
-        usage: "git ksplice check (<update> | <commit> | <ref> | <file>)")
+        usage: "git ksplice check [<options>] (<update> | <commit> | <ref> | <file>)")
 
     @Flag(help: "Print the result as JSON.")
     var json = false
+
+    @Flag(help: "Where the kernel's memory is not to be seen, load ksplice.ko and look through it.")
+    var window = false
 
     @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
     var update: String
@@ -16,7 +19,7 @@ struct Check: AsyncParsableCommand {
         let host = LocalHost()
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
         let applier = Applier(host: host, progress: Talk.progress(isQuiet: json))
-        let forecast = try await applier.check(found)
+        let forecast = try await applier.check(found, mayLoad: window)
         if json {
             print(forecast.json(id: found.id).text)
         } else {

@@ -4,6 +4,11 @@
 
 final class FakeHost: Host, @unchecked Sendable {
     var files: [String: String]
+    /// What `/proc/kcore` would show.
+    var shown: (any KernelMemory)?
+    /// What the window of ksplice.ko would show.
+    var behindWindow: FakeWindow?
+    private(set) var unloaded: [String] = []
 
     init(_ files: [String: String] = [:]) { self.files = files }
 
@@ -11,14 +16,18 @@ final class FakeHost: Host, @unchecked Sendable {
 
     func identity() async throws -> KernelIdentity { throw Failure("no kernel") }
     func symbols() async throws -> KernelSymbols { throw Failure("no symbols") }
-    func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory {
-        throw Failure("no memory")
+    func memory(covering ranges: [Range<UInt64>]) async throws -> (any KernelMemory)? { shown }
+    func window() async throws -> any OpenMemory {
+        guard let behindWindow else { throw Failure("no window") }
+        return behindWindow
     }
     func read(_ path: String) async throws -> [UInt8] {
         guard let text = files[path] else { throw Failure("cannot open '\(path)'") }
         return Array(text.utf8)
     }
-    func exists(_ path: String) async throws -> Bool { files[path] != nil }
+    func exists(_ path: String) async throws -> Bool {
+        files[path] != nil || files.keys.contains { $0.hasPrefix(path + "/") }
+    }
     func list(_ path: String) async throws -> [String] {
         let folder = path.hasSuffix("/") ? path : path + "/"
         return Set(
@@ -34,8 +43,14 @@ final class FakeHost: Host, @unchecked Sendable {
     func load(module bytes: [UInt8], name: String, parameters: String) async throws {
         throw Failure("no modules")
     }
-    func unload(module name: String) async throws { throw Failure("no modules") }
+    func unload(module name: String) async throws { unloaded.append(name) }
     func modules() async throws -> [LoadedModule] { [] }
     func appendToJournal(_ line: String) async throws { throw Failure("no journal") }
     func tasks() async throws -> [HostTask] { [] }
+}
+
+final class FakeWindow: OpenMemory {
+    private(set) var isOpen = true
+    func read(at address: UInt64, count: Int) throws -> [UInt8] { [UInt8](repeating: 1, count: count) }
+    func close() { isOpen = false }
 }

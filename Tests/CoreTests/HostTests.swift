@@ -70,16 +70,52 @@ import Testing
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }
         let (path, content, address) = try coreFile(folder)
-        let memory = try KcoreMemory(path: path)
+        let memory = try #require(try KcoreMemory.open(path))
         for (offset, count) in [(0, 1), (0xcff0, 0x40), (100, 140_000), (content.count - 5, 5)] {
             let read = try memory.read(at: address + UInt64(offset), count: count)
             #expect(read == Array(content[offset..<offset + count]))
         }
         #expect(throws: Failure.self) { try memory.read(at: address - 1, count: 2) }
         #expect(throws: Failure.self) { try memory.read(at: address, count: content.count + 1) }
-        #expect(throws: Failure.self) { try KcoreMemory(path: folder + "/none") }
-        try Files.write("no core file", to: folder + "/text")
-        #expect(throws: Failure.self) { try KcoreMemory(path: folder + "/text") }
+        memory.close()
+        #expect(throws: Failure.self) { try memory.read(at: address + 140_000, count: 1) }
+    }
+
+    @Test func whatHidesTheKernelsMemoryIsNoCoreFile() throws {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch {} }
+        #expect(try KcoreMemory.open(folder + "/none") == nil)
+        #expect(try KcoreMemory.open("/dev/null") == nil)
+        for (name, content) in [("empty", ""), ("text", String(repeating: "no core file", count: 10))] {
+            try Files.write(content, to: "\(folder)/\(name)")
+            #expect(try KcoreMemory.open("\(folder)/\(name)") == nil)
+        }
+        // A core file of a machine that this program does not know is there, and not for us.
+        var other = [UInt8](repeating: 0, count: 4096)
+        other.replaceSubrange(0..<6, with: [0x7f, 0x45, 0x4c, 0x46, 1, 1])
+        try Files.write(other, to: folder + "/other")
+        #expect(throws: Failure.self) { try KcoreMemory.open(folder + "/other") }
+    }
+
+    @Test func aWindowIsReadAtAddressesWithoutTheirHighestBit() throws {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch {} }
+        let content = (0..<70_000).map { UInt8(truncatingIfNeeded: $0 &* 5) }
+        try Files.write(content, to: folder + "/window")
+        let descriptor = open(folder + "/window", O_RDONLY)
+        let memory = KcoreMemory.window(descriptor)
+        #expect(
+            try memory.read(at: 0x8000_0000_0000_0010, count: 66_000) == Array(content[16..<66_016]))
+        // The end of what is shown lies within a read of many bytes at once.
+        #expect(try memory.read(at: 0x8000_0000_0001_1168, count: 8) == Array(content[0x11168..<0x11170]))
+        for (address, count) in [
+            (0x8000_0000_0001_1168, 9), (0x7fff_ffff_ffff_ffff, 1), (0xffff_ffff_ffff_fff0, 16),
+            (0xffff_ffff_ffff_ffff, 1),
+        ] as [(UInt64, Int)] {
+            #expect(throws: Failure.self) { try memory.read(at: address, count: count) }
+        }
+        memory.close()
+        #expect(throws: Failure.self) { try memory.read(at: 0x8000_0000_0000_0010, count: 1) }
     }
 
     @Test func refusalsOfModulesAreExplained() {

@@ -62,7 +62,7 @@ import Testing
                 with: [UInt8](repeating: piece.byte, count: 0x1000))
         }
         try Files.write(core, to: folder + "/core")
-        let memory = try KcoreMemory(path: folder + "/core")
+        let memory = try #require(try KcoreMemory.open(folder + "/core"))
         for piece in pieces + pieces.reversed() {
             #expect(
                 try memory.read(at: piece.address + 0x800, count: 16)

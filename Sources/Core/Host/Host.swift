@@ -22,6 +22,11 @@ public struct HostTask: Sendable, Equatable {
     public var stack: [String]
 }
 
+/// Memory that can be read until it is closed.
+public protocol OpenMemory: KernelMemory {
+    func close()
+}
+
 public protocol Host: AnyObject {
     /// For messages: `this machine`, the name in a remote shell's command, ...
     var title: String { get }
@@ -29,9 +34,11 @@ public protocol Host: AnyObject {
     func identity() async throws -> KernelIdentity
     /// The running kernel's symbols, those of loaded modules included.
     func symbols() async throws -> KernelSymbols
-    /// Memory as it is now. A host that is not this machine fetches the ranges beforehand, all at once; reads
-    /// outside of them may then be slow.
-    func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory
+    /// Memory as it is now; nil where the host does not show it (`/proc/kcore` is missing or hidden). A host that is not
+    /// this machine fetches the ranges beforehand, all at once; reads outside of them may then be slow.
+    func memory(covering ranges: [Range<UInt64>]) async throws -> (any KernelMemory)?
+    /// Code and constants of the kernel through ksplice.ko, which must be loaded.
+    func window() async throws -> any OpenMemory
     /// The content of a file in `/sys`, `/proc` or elsewhere.
     func read(_ path: String) async throws -> [UInt8]
     /// Whether a path exists.

@@ -1,11 +1,14 @@
 // The running kernel's memory through `/proc/kcore`, which presents it as an ELF core file: each program header maps
 // a range of virtual addresses to a range of the file. Reads go through windows, so that matching thousands of
 // functions costs few system calls. What was read is kept: make a new object to see later changes.
+//
+// The window of ksplice.ko (kernel/window.c) is read the same way: one range, whose offsets are addresses without their
+// highest bit.
 
 import Glibc
 
-/// Kernel memory read from a core file.
-public final class KcoreMemory: KernelMemory {
+/// Kernel memory read from a core file, or through a window.
+public final class KcoreMemory: OpenMemory {
     private struct Piece {
         var address: UInt64
         var size: UInt64
@@ -18,29 +21,58 @@ public final class KcoreMemory: KernelMemory {
     private static let windowLimit = 1024
 
     private let path: String
-    private let descriptor: Int32
-    private var ranges: [Piece] = []
+    private var descriptor: Int32
+    private let ranges: [Piece]
     private var windows: [UInt64: [UInt8]] = [:]
 
-    /// Opens the file and reads its headers. Fails with what is missing: rights, the config, or a lifted lockdown.
-    public init(path: String = "/proc/kcore") throws {
+    /// Takes over the descriptor.
+    private init(_ path: String, _ descriptor: Int32, _ ranges: [Piece]) {
         self.path = path
-        descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw Self.explain(path, errno) }
-        do { ranges = try Self.readRanges(path, descriptor) } catch {
-            close(descriptor)
-            throw error
-        }
+        self.descriptor = descriptor
+        self.ranges = ranges
     }
 
-    deinit { close(descriptor) }
+    /// Opens the file and reads its headers. Nil where the kernel's memory is not there: the file is missing, or something
+    /// else is mounted over it. Fails where it is there and may not be read.
+    public static func open(_ path: String = "/proc/kcore") throws -> KcoreMemory? {
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            if errno == ENOENT { return nil }
+            throw explain(path, errno)
+        }
+        do {
+            if let ranges = try readRanges(path, descriptor) {
+                return KcoreMemory(path, descriptor, ranges)
+            }
+        } catch {
+            Glibc.close(descriptor)
+            throw error
+        }
+        Glibc.close(descriptor)
+        return nil
+    }
+
+    /// The window that a descriptor of ksplice.ko is; takes the descriptor over.
+    static func window(_ descriptor: Int32) -> KcoreMemory {
+        // The last page holds error numbers, never memory.
+        let upperHalf: UInt64 = 1 << 63
+        return KcoreMemory(
+            "the window of ksplice.ko", descriptor,
+            [Piece(address: upperHalf, size: upperHalf - 4096, offset: 0)])
+    }
+
+    deinit { close() }
+
+    public func close() {
+        guard descriptor >= 0 else { return }
+        Glibc.close(descriptor)
+        descriptor = -1
+        windows.removeAll()
+    }
 
     private static func explain(_ path: String, _ code: Int32) -> Failure {
         let failure = Failure.system("open", path, errno: code)
         switch code {
-        case ENOENT:
-            return Failure(
-                failure.message, hint: "the kernel has no CONFIG_PROC_KCORE, or /proc is not the host's")
         case EPERM:
             return Failure(
                 failure.message,
@@ -53,15 +85,14 @@ public final class KcoreMemory: KernelMemory {
         }
     }
 
-    private static func readRanges(_ path: String, _ descriptor: Int32) throws -> [Piece] {
-        let header: [UInt8]
-        do { header = try read(path, descriptor, at: 0, count: 64) } catch let failure as Failure {
-            throw Failure(
-                failure.message,
-                hint: "something hides the kernel's memory: is another file mounted over '\(path)'?")
-        }
-        guard header.load(UInt32.self, at: 0) == 0x464c_457f, header[4] == 2, header[5] == 1,
-            let start = header.load(UInt64.self, at: 32), header.load(UInt16.self, at: 54) == 56,
+    /// Nil where this is no core file.
+    private static func readRanges(_ path: String, _ descriptor: Int32) throws -> [Piece]? {
+        var header = [UInt8](repeating: 0, count: 64)
+        guard pread(descriptor, &header, header.count, 0) == header.count,
+            header.load(UInt32.self, at: 0) == 0x464c_457f
+        else { return nil }
+        guard header[4] == 2, header[5] == 1, let start = header.load(UInt64.self, at: 32),
+            header.load(UInt16.self, at: 54) == 56,
             let count = header.load(UInt16.self, at: 56)
         else { throw Failure("'\(path)' is not a core file of a 64-bit kernel") }
         let table = try read(path, descriptor, at: start, count: Int(count) * 56)
@@ -80,6 +111,13 @@ public final class KcoreMemory: KernelMemory {
     private static func read(_ path: String, _ descriptor: Int32, at offset: UInt64, count: Int) throws
         -> [UInt8]
     {
+        let (bytes, code) = readSome(descriptor, at: offset, count: count)
+        guard bytes.count == count else { throw Failure.system("read", path, errno: code) }
+        return bytes
+    }
+
+    /// What can be read in one go, and why it is not more.
+    private static func readSome(_ descriptor: Int32, at offset: UInt64, count: Int) -> ([UInt8], Int32) {
         var failed: Int32 = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
             done = 0
@@ -95,8 +133,7 @@ public final class KcoreMemory: KernelMemory {
                 done += n
             }
         }
-        guard failed == 0 else { throw Failure.system("read", path, errno: failed) }
-        return bytes
+        return (bytes, failed)
     }
 
     public func read(at address: UInt64, count: Int) throws -> [UInt8] {
@@ -111,29 +148,27 @@ public final class KcoreMemory: KernelMemory {
         let end = address + UInt64(count)
         while next < end {
             let base = next & ~(Self.windowSize - 1)
-            guard let window = try window(base, in: range) else {
+            // Two ranges may meet in one window.
+            let first = max(base, range.address)
+            let last = min(base &+ (Self.windowSize - 1), range.address &+ (range.size - 1))
+            let stop = min(end, last + 1)
+            let window = window(first...last, in: range)
+            guard Int(stop - first) <= window.count else {
                 return try Self.read(
                     path, descriptor, at: range.offset + (address - range.address), count: count)
             }
-            let first = max(base, range.address)
-            let stop = min(end, first + UInt64(window.count))
             result += window[Int(next - first)..<Int(stop - first)]
             next = stop
         }
         return result
     }
 
-    /// The part of a window that lies in a range; nil where some page of it cannot be read.
-    private func window(_ base: UInt64, in range: Piece) throws -> [UInt8]? {
-        // Two ranges may meet in one window.
-        let first = max(base, range.address)
+    /// The part of a window that lies in a range, up to the first byte that cannot be read.
+    private func window(_ place: ClosedRange<UInt64>, in range: Piece) -> [UInt8] {
+        let first = place.lowerBound
         if let known = windows[first] { return known }
-        let size = min(base &+ (Self.windowSize - 1) - first, range.address &+ (range.size - 1) - first) + 1
-        let bytes: [UInt8]
-        do {
-            bytes = try Self.read(
-                path, descriptor, at: range.offset + (first - range.address), count: Int(size))
-        } catch { return nil }
+        let (bytes, _) = Self.readSome(
+            descriptor, at: range.offset + (first - range.address), count: Int(place.upperBound - first) + 1)
         if windows.count >= Self.windowLimit { windows.removeAll(keepingCapacity: true) }
         windows[first] = bytes
         return bytes

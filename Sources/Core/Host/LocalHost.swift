@@ -36,11 +36,40 @@ public final class LocalHost: Host, Sendable {
                 "only root may read the kernel's memory and change it",
                 hint: "run this as root, for instance with sudo")
         }
+        if let refusal = try await ModulePolicy(of: self).symbolsRefusal { throw refusal }
         return try ProcKallsyms.read()
     }
 
-    public func memory(covering ranges: [Range<UInt64>]) async throws -> any KernelMemory {
-        try KcoreMemory()
+    public func memory(covering ranges: [Range<UInt64>]) async throws -> (any KernelMemory)? {
+        try KcoreMemory.open()
+    }
+
+    /// A write to this file gives the writer a descriptor (kernel/window.c).
+    static let windowPath = "/sys/kernel/ksplice/window"
+
+    public func window() async throws -> any OpenMemory {
+        let code = Files.store("1", into: Self.windowPath)
+        switch code {
+        case 0: break
+        case ENOENT:
+            throw Failure(
+                "the loaded ksplice.ko is an older one, which does not show the kernel's memory",
+                status: .busy, hint: "undo all updates, then rmmod ksplice")
+        case EPERM:
+            throw Failure(
+                "ksplice.ko may not show the kernel's memory: \(describe(errno: code))",
+                hint:
+                    "this needs root with CAP_SYS_RAWIO, and a kernel that is not locked down for confidentiality"
+            )
+        default: throw Failure.system("open a window with", Self.windowPath, errno: code)
+        }
+        for name in try Files.list("/proc/self/fd") {
+            guard let descriptor = Int32(name),
+                Files.linkTarget("/proc/self/fd/\(name)") == "anon_inode:[ksplice-window]"
+            else { continue }
+            return KcoreMemory.window(descriptor)
+        }
+        throw Failure("ksplice.ko has opened a window that is not in '/proc/self/fd'")
     }
 
     public func read(_ path: String) async throws -> [UInt8] { try Files.read(path) }
@@ -54,12 +83,10 @@ public final class LocalHost: Host, Sendable {
     }
 
     public func load(module bytes: [UInt8], name: String, parameters: String) async throws {
-        if Files.exists("/proc/sys/kernel/modules_disabled"),
-            try Files.readText("/proc/sys/kernel/modules_disabled").trimmed == "1"
-        {
+        if let refusal = try await ModulePolicy(of: self).loadingRefusal {
             throw Failure(
-                "cannot load module '\(name)': loading modules is switched off until the next boot",
-                hint: "kernel.modules_disabled is 1, which cannot be undone")
+                "cannot load module '\(name)': \(refusal.message)", status: refusal.status,
+                hints: refusal.hints)
         }
         if ks_init_module(bytes, bytes.count, parameters) != 0 {
             throw ModuleLoading.refusal(name, errno: errno)

@@ -246,7 +246,14 @@ extension PatchEnvironment {
             operation: { slot in operations.flatMap { reader.pointer(at: $0 &+ UInt64(slot)) } },
             staticCall: { name in
                 let keys = Set(symbols.named("__SCK__" + name).map(\.address))
-                return keys.count == 1 ? keys.first.flatMap { reader.pointer(at: $0) } : nil
+                guard keys.count == 1, let key = keys.first else { return nil }
+                if let value = reader.pointer(at: key) { return value }
+                // Keys are variables, which not every way to memory shows. What calls through one is text.
+                let trampolines = Set(symbols.named("__SCT__" + name).map(\.address))
+                guard trampolines.count == 1, let target = reader.jump(at: trampolines.first!) else {
+                    return nil
+                }
+                return thunks.contains(target) ? 0 : target
             },
             variable: { name, width in
                 symbols.unique(name).flatMap { reader.value(at: $0, width: width) }
@@ -267,4 +274,16 @@ private final class MemoryBox: @unchecked Sendable {
     }
 
     func pointer(at address: UInt64) -> UInt64? { value(at: address, width: 8) }
+
+    /// Where the trampoline of a static call leads: 0 for one that returns (arch/x86/kernel/static_call.c).
+    func jump(at address: UInt64) -> UInt64? {
+        let bytes: [UInt8]
+        do { bytes = try memory.read(at: address, count: 5) } catch { return nil }
+        switch bytes[0] {
+        case 0xc3: return 0
+        case 0xe9:
+            return bytes.load(Int32.self, at: 1).map { address &+ 5 &+ UInt64(bitPattern: Int64($0)) }
+        default: return nil
+        }
+    }
 }

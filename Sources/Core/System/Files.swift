@@ -130,6 +130,15 @@ public enum Files {
         return names.sorted()
     }
 
+    /// What a symbolic link holds; nil where there is none.
+    public static func linkTarget(_ path: String) -> String? {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let count = buffer.withUnsafeMutableBytes {
+            readlink(path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+        }
+        return count < 0 ? nil : String(decoding: buffer[..<count], as: UTF8.self)
+    }
+
     /// Removes a file, or a folder with everything in it. What does not exist is no failure.
     public static func remove(_ path: String) throws {
         var info = stat()

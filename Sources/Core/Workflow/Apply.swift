@@ -45,23 +45,31 @@ public struct Applier: Sendable {
             try await host.unload(module: Self.moduleName(update.id))
         case nil: break
         }
-        let prepared = try await prepare(update)
-        try await loadCore(update, prepared)
+        if let refusal = try await ModulePolicy(of: host).refusals.first { throw refusal }
+        return try await withPrepared(update) { prepared in
+            let change = try await load(update, prepared, sysfs)
+            return await finish(update, prepared.result.statistics, change.pause, change.tries)
+        }
+    }
+
+    /// Loads what is missing and writes the redirects.
+    private func load(_ update: Update, _ prepared: PreparedUpdate, _ sysfs: UpdateSysfs) async throws -> (
+        pause: Int, tries: Int
+    ) {
+        try await loadCore(update, prepared.symbols, prepared.running, exports: prepared.checksums)
         let module = try prepared.module(update)
         let name = Self.moduleName(update.id)
         // ksplice.ko came after the symbols were read; its functions are looked up now.
         let resolved = try updateModule(module, prepared, core: try await host.symbols())
         try await host.load(module: resolved, name: name, parameters: "")
-        let change: (pause: Int, tries: Int)
         do {
             // From now on ksplice.ko holds them.
             try prepared.checkModules(try await host.modules())
-            change = try await sysfs.enable(timeout: timeout, progress: progress)
+            return try await sysfs.enable(timeout: timeout, progress: progress)
         } catch {
             try? await host.unload(module: name)
             throw error
         }
-        return await finish(update, prepared.result.statistics, change.pause, change.tries)
     }
 
     static func isApplied(_ update: Update) -> Failure {
@@ -95,7 +103,10 @@ public struct Applier: Sendable {
 
     // MARK: - Identity, matching
 
-    private func prepare(_ update: Update) async throws -> PreparedUpdate {
+    /// Proves an update and does something with it.
+    private func withPrepared<Result>(
+        _ update: Update, _ body: (PreparedUpdate) async throws -> Result
+    ) async throws -> Result {
         let conditions = ApplyConditions(update: update, host: host)
         let running = try await host.identity()
         if checksIdentity { try conditions.identity(running) }
@@ -105,55 +116,47 @@ public struct Applier: Sendable {
         try conditions.modules(loaded)
         try await conditions.livePatches()
         try conditions.exports(symbols)
-        progress("matching the code that runs")
-        let matched = try MatchedUpdate(update, memory: try await host.memory(covering: []), symbols: symbols)
-        return try PreparedUpdate(update, matched, running: running, loaded: loaded)
+        guard let access = try await memoryAccess(update, symbols, running, mayLoad: true) else {
+            preconditionFailure("ksplice.ko may be loaded, and was not")
+        }
+        do {
+            progress("matching the code that runs")
+            let matched = try MatchedUpdate(update, memory: access.memory, symbols: symbols)
+            let result = try await body(
+                PreparedUpdate(update, matched, running: running, loaded: loaded))
+            await access.end(progress: progress)
+            return result
+        } catch {
+            await access.end(progress: progress)
+            throw error
+        }
+    }
+
+    /// The way to the kernel's memory; nil where there is none without loading ksplice.ko, which is not allowed.
+    func memoryAccess(
+        _ update: Update, _ symbols: KernelSymbols, _ running: KernelIdentity, mayLoad: Bool
+    ) async throws -> MemoryAccess? {
+        func load() async throws { try await loadCore(update, symbols, running, exports: nil) }
+        return try await MemoryAccess(host, load: mayLoad ? load : nil)
     }
 
     // MARK: - Loading
 
-    private func loadCore(_ update: Update, _ prepared: PreparedUpdate) async throws {
-        if try await isCoreLoaded() { return }
+    /// - Parameter exports: the kernel's, where its memory was read before.
+    private func loadCore(
+        _ update: Update, _ symbols: KernelSymbols, _ running: KernelIdentity, exports: [String: UInt32]?
+    ) async throws {
+        if try await CoreModule.isLoaded(host) { return }
         progress("loading ksplice.ko")
-        let module = try coreModule(update, prepared)
-        do { try await host.load(module: module, name: "ksplice", parameters: "") } catch {
+        let module = try CoreModule(
+            update.file(Update.Path.kernelModule), symbols: symbols, release: running.release)
+        do {
+            try await host.load(
+                module: module.resolved(exports: exports), name: CoreModule.name, parameters: "")
+        } catch {
             // Somebody else may apply another update at this moment.
-            guard try await host.exists(Self.coreVersion) else { throw error }
+            guard try await host.exists(CoreModule.versionPath) else { throw error }
         }
-    }
-
-    private static let coreVersion = "/sys/kernel/ksplice/version"
-
-    /// Fails where ksplice.ko is there but speaks another language.
-    func isCoreLoaded() async throws -> Bool {
-        guard try await host.exists(Self.coreVersion) else { return false }
-        let version = String(decoding: try await host.read(Self.coreVersion), as: UTF8.self).trimmed
-        guard version == "\(ModuleResolver.tableVersion)" else {
-            throw Failure(
-                "the loaded ksplice.ko has interface version \(version), this program wants \(ModuleResolver.tableVersion)",
-                status: .busy, hint: "undo all updates, then rmmod ksplice")
-        }
-        return true
-    }
-
-    /// ksplice.ko, ready to be loaded into the running kernel.
-    func coreModule(_ update: Update, _ prepared: PreparedUpdate) throws -> [UInt8] {
-        var module = try ModuleResolver(update.file(Update.Path.kernelModule), name: Update.Path.kernelModule)
-        try module.resolve { name in
-            if prepared.checksums[name] != nil { return nil }
-            let found = Set(prepared.symbols.named(name, in: nil).map(\.address))
-            guard found.count == 1, let address = found.first else {
-                throw Failure(
-                    found.isEmpty
-                        ? "the kernel has no '\(name)', which ksplice.ko needs"
-                        : "'\(name)' is ambiguous in this kernel",
-                    status: .verificationRefused)
-            }
-            return address
-        }
-        try module.setVersions(prepared.checksums)
-        try module.setRelease(prepared.running.release)
-        return module.bytes
     }
 
     /// The update module, ready to be loaded. `symbols` hold those of ksplice.ko; without them, its functions get a place

@@ -1,9 +1,10 @@
 // The dry run of apply; see Forecast.swift for what it gives.
 
 extension Applier {
-    /// Everything that can be known without loading anything. Fails where the question cannot be asked at all, for example
+    /// Everything that can be known without loading anything but, where nothing else shows the kernel's memory and it is
+    /// allowed, ksplice.ko, which goes again. Fails where the question cannot be asked at all, for example
     /// without the rights to look; what apply would fail with is an obstacle in the result.
-    public func check(_ update: Update) async throws -> Forecast {
+    public func check(_ update: Update, mayLoad: Bool = false) async throws -> Forecast {
         var forecast = Forecast(update.manifest)
         let sysfs = UpdateSysfs(host: host, id: update.id)
         let state = try await sysfs.state()
@@ -29,25 +30,61 @@ extension Applier {
         _ = await forecast.collect(.modules) { try conditions.modules(loaded) }
         _ = await forecast.collect(.neighbours) { try await conditions.livePatches() }
         _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
-        progress("matching the code that runs")
-        let matched = await matched(update, symbols, isThere: isThere, &forecast)
-        if let matched {
-            forecast.statistics = matched.result.statistics
-            await dryRun(update, matched, running, loaded, &forecast)
+        let access = try await look(update, symbols, running, mayLoad: mayLoad, isThere: isThere, &forecast)
+        do {
+            var found: MatchedUpdate?
+            if let access {
+                found = matched(update, access.memory, symbols, isThere: isThere, &forecast)
+            }
+            if let found {
+                forecast.statistics = found.result.statistics
+                await dryRun(update, found, running, loaded, &forecast)
+            }
+            let places = replaced(update, found, symbols)
+            try await lookAround(update, places, symbols, &forecast)
+            await access?.end(progress: progress)
+            return forecast
+        } catch {
+            await access?.end(progress: progress)
+            throw error
         }
-        let places = replaced(update, matched, symbols)
-        try await lookAround(update, places, symbols, &forecast)
-        return forecast
+    }
+
+    /// The way to the kernel's memory. Nil where there is none, which the forecast then says; where it has nothing else to say
+    /// against the update, that is a failure.
+    private func look(
+        _ update: Update, _ symbols: KernelSymbols, _ running: KernelIdentity, mayLoad: Bool, isThere: Bool,
+        _ forecast: inout Forecast
+    ) async throws -> MemoryAccess? {
+        var trouble: Failure?
+        do {
+            if let access = try await memoryAccess(update, symbols, running, mayLoad: mayLoad) {
+                return access
+            }
+        } catch { trouble = error as? Failure ?? Failure("\(error)") }
+        if let trouble, !isThere {
+            forecast.add(.matching, [trouble])
+        } else {
+            let hidden =
+                trouble
+                ?? MemoryAccess.hidden(
+                    "with --window, ksplice.ko is loaded, shows the kernel's code, and is unloaded")
+            guard isThere || !forecast.obstacles.isEmpty else { throw hidden }
+            forecast.leave(.matching, hidden.message)
+        }
+        forecast.leave(.symbols, "matching could not begin")
+        return nil
     }
 
     /// Nil where matching could not begin. A module that is there already is not matched again: ksplice.ko compares the code
     /// with what was matched when it came.
     private func matched(
-        _ update: Update, _ symbols: KernelSymbols, isThere: Bool, _ forecast: inout Forecast
-    ) async -> MatchedUpdate? {
+        _ update: Update, _ memory: any KernelMemory, _ symbols: KernelSymbols, isThere: Bool,
+        _ forecast: inout Forecast
+    ) -> MatchedUpdate? {
+        progress("matching the code that runs")
         do {
-            return try MatchedUpdate(
-                update, memory: try await host.memory(covering: []), symbols: symbols)
+            return try MatchedUpdate(update, memory: memory, symbols: symbols)
         } catch {
             let failure = error as? Failure ?? Failure("\(error)")
             if isThere {
@@ -78,10 +115,15 @@ extension Applier {
         }
         _ = await forecast.collect(.symbols) {
             let prepared = try PreparedUpdate(update, matched, running: running, loaded: loaded)
-            let isLoaded = try await isCoreLoaded()
-            if !isLoaded { _ = try coreModule(update, prepared) }
+            let isLoaded = try await CoreModule.isLoaded(host)
+            if !isLoaded {
+                _ = try CoreModule(
+                    update.file(Update.Path.kernelModule), symbols: matched.symbols, release: running.release
+                ).resolved(exports: prepared.checksums)
+            }
+            // It may have come after the symbols were read.
             _ = try updateModule(
-                prepared.module(update), prepared, core: isLoaded ? matched.symbols : nil)
+                prepared.module(update), prepared, core: isLoaded ? try await host.symbols() : nil)
         }
     }
 

@@ -136,11 +136,22 @@ public struct ObjectMatcher: Sendable {
         progress("reading the kernel's symbols")
         let symbols = try await host.symbols()
         let loaded = Set(try await host.modules().map(\.name))
-        let memory = try await host.memory(covering: [])
-        return try match(
-            units, memory, symbols, isImage: false,
-            evidence: MatchEvidence(livePatches: try await host.livePatches()),
-            missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
+        guard let access = try await MemoryAccess(host, load: nil) else {
+            throw MemoryAccess.hidden(
+                "an applied update brings ksplice.ko, which shows it; with --kernel, the kernel's files are compared"
+            )
+        }
+        do {
+            let result = try match(
+                units, access.memory, symbols, isImage: false,
+                evidence: MatchEvidence(livePatches: try await host.livePatches()),
+                missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
+            await access.end(progress: progress)
+            return result
+        } catch {
+            await access.end(progress: progress)
+            throw error
+        }
     }
 
     private func match(

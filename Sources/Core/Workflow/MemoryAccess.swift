@@ -1,0 +1,54 @@
+// How a command comes to the memory of the kernel that a host runs: directly where the host shows it, else through
+// ksplice.ko, which is loaded for that if need be; loading it changes no code. What was opened and loaded for it goes
+// again in the end.
+
+struct MemoryAccess {
+    let memory: any KernelMemory
+    /// Whether ksplice.ko was loaded for it.
+    let hasLoadedCore: Bool
+    private let window: (any OpenMemory)?
+    private let host: any Host & Sendable
+
+    /// - Parameter load: loads ksplice.ko; nil where nothing may be loaded. Then there is no access where nothing shows the
+    ///   kernel's memory yet.
+    init?(_ host: any Host & Sendable, load: (() async throws -> Void)?) async throws {
+        self.host = host
+        // The kernel itself gives one error number for this and for missing rights.
+        if let refusal = try await ModulePolicy(of: host).memoryRefusal { throw refusal }
+        if let memory = try await host.memory(covering: []) {
+            self.memory = memory
+            window = nil
+            hasLoadedCore = false
+            return
+        }
+        hasLoadedCore = try await !host.exists(CoreModule.versionPath)
+        if hasLoadedCore {
+            guard let load else { return nil }
+            try await load()
+        }
+        do {
+            let opened = try await host.window()
+            (memory, window) = (opened, opened)
+        } catch {
+            if hasLoadedCore { try? await host.unload(module: CoreModule.name) }
+            throw error
+        }
+    }
+
+    /// What to say where there is none; the hint says what else to do.
+    static func hidden(_ hint: String) -> Failure {
+        Failure(
+            "the kernel's memory is not to be seen: '/proc/kcore' is missing, or something else is mounted over it",
+            hints: ["the kernel has no CONFIG_PROC_KCORE, or a container hides it", hint])
+    }
+
+    /// Ends the reading, and unloads ksplice.ko if it came for this alone and no update has come since.
+    func end(progress: (String) -> Void) async {
+        window?.close()
+        guard hasLoadedCore else { return }
+        do {
+            guard try await UpdateSysfs.loaded(host).isEmpty else { return }
+            try await host.unload(module: CoreModule.name)
+        } catch { progress("ksplice.ko stays loaded: \(error)") }
+    }
+}
