@@ -231,6 +231,20 @@ import Testing
         #expect(nowhere.json.text.contains("\"address\":null"))
     }
 
+    @Test func aFunctionThatEndsBeforeItsPreDoesIsCompared() async throws {
+        let fixture = try await fixture()
+        let (start, code) = try (fixture.address("last"), fixture.bytes("last"))
+        let end = code.count - 2
+        fixture.memory.pieces[start] = Array(code.prefix(end))
+        #expect(try failure(fixture).cause == .unreadable)
+        // Where the next symbol says that it ends there, it is a shorter function.
+        fixture.listed.append(.init(address: start + UInt64(end), kind: UInt8(ascii: "d"), name: "behind"))
+        let short = try failure(fixture)
+        #expect(short.cause == .differentCode && short.function == "last" && !short.window.rows.isEmpty)
+        fixture.memory.pieces[start]![0] ^= 8
+        #expect(try failure(fixture).offset == 0)
+    }
+
     @Test func programsGetTheSame() async throws {
         let fixture = try await fixture()
         fixture.memory.write([0x4e], at: try operand(0x4d, of: "changed", fixture))

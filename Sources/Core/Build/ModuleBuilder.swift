@@ -229,7 +229,7 @@ extension ObjectFile {
         var dropped = Set<Int>()
         for index in result.sections.indices where index > 0 {
             let name = result.sections[index].name
-            if name.hasPrefix(".debug") || name == ".comment" || name == ".note.GNU-stack" {
+            if name.hasPrefix(".debug") || name == ".note.GNU-stack" {
                 result.sections[index] = Section(name: "", type: SectionType.null)
                 dropped.insert(index)
             }

@@ -43,6 +43,7 @@ struct MatchAttempt {
     private func run(at address: UInt64) -> Outcome {
         let raw: [UInt8]
         do { raw = try state.memory.read(at: address, count: span.size) } catch {
+            if let shorter = shorter(at: address) { return .missed(shorter) }
             let mismatch = Mismatch(offset: 0, runOffset: 0, cause: .unreadable, explanation: "\(error)")
             return .missed(.init(entry: entry, address: address, run: [], mismatch: mismatch))
         }
@@ -66,6 +67,24 @@ struct MatchAttempt {
             let better = error.offset > reason.offset ? error : reason
             return .missed(.init(entry: entry, address: address, run: raw, mismatch: better))
         }
+    }
+
+    /// The last function of a module may be shorter than pre, with nothing behind it: where they part is told all the same. Nil
+    /// where that is not why it cannot be read.
+    private func shorter(at address: UInt64) -> MatchTask.Missed? {
+        guard let next = state.symbols.next(above: address), next - address < UInt64(span.size) else {
+            return nil
+        }
+        let run: [UInt8]
+        do { run = try state.memory.read(at: address, count: Int(next - address)) } catch { return nil }
+        let filled = run + [UInt8](repeating: 0xcc, count: span.size - run.count)
+        var rigid = SpanComparison(
+            state: state, span: span, entry: entry, address: address, raw: filled, isRigid: true)
+        var mismatch = Mismatch(
+            offset: run.count, runOffset: run.count, cause: .differentCode,
+            explanation: "the function ends here")
+        do { try rigid.compare() } catch  where error.runOffset < run.count { mismatch = error } catch {}
+        return MatchTask.Missed(entry: entry, address: address, run: run, mismatch: mismatch)
     }
 
     /// Where a redirect may stand in the pre function: behind `endbr64` and the fentry site.

@@ -121,7 +121,9 @@ public struct Applier: Sendable {
         }
         do {
             progress("matching the code that runs")
-            let matched = try MatchedUpdate(update, memory: access.memory, symbols: symbols)
+            let matched = try MatchedUpdate(
+                update, memory: access.memory, symbols: symbols,
+                livePatches: try await host.livePatches())
             let result = try await body(
                 PreparedUpdate(update, matched, running: running, loaded: loaded))
             await access.end(progress: progress)

@@ -8,12 +8,17 @@ struct MatchedUpdate {
     let symbols: KernelSymbols
     private let matcher: Matcher
 
-    init(_ update: Update, memory: any KernelMemory, symbols: KernelSymbols) throws {
+    /// `livePatches` may explain a mismatch, see `Host.livePatches()`.
+    init(
+        _ update: Update, memory: any KernelMemory, symbols: KernelSymbols,
+        livePatches: [String: [String]] = [:]
+    ) throws {
         self.memory = memory
         self.symbols = symbols
         var matcher = try Matcher(
             units: MatchPlan(update).units, tables: update.manifest.tables, memory: memory, symbols: symbols,
-            isImage: false)
+            isImage: false,
+            evidence: MatchEvidence(madeFor: update.manifest.kernel, livePatches: livePatches))
         result = matcher.match()
         self.matcher = matcher
     }
