@@ -137,7 +137,10 @@ struct PatchSiteFinder {
             let code = object.sections[place.section].contents
             let end = min(place.offset + width, code.count)
             let bounds = X86Instruction.boundaries(of: code, in: (starts.max() ?? 0)..<end)
-            guard let start = bounds.last(where: { $0 < place.offset }), place.offset - start <= 4 else {
+            // The operand is the last part of its instruction.
+            guard let start = bounds.last(where: { $0 < place.offset }), place.offset - start <= 4,
+                bounds.last == end
+            else {
                 throw Failure("section \(table.name): an entry does not lead into an instruction")
             }
             try add(
