@@ -1,7 +1,8 @@
 // What apply must refuse, in the guest: each with its own message and exit status, and with nothing left behind.
 
-import Core
 import Testing
+
+@testable import Core
 
 extension VirtualMachineTests {
     @Suite struct GuestRefusals {
@@ -132,6 +133,10 @@ extension VirtualMachineTests {
                 mount --bind /dev/null /proc/kcore; GIT_KSPLICE_TEST_IGNORE_IDENTITY=1 git-ksplice apply auxv.tar.gz
                 s=$?; umount /proc/kcore; exit $s
                 """)
+            let content = try Update(archive: update.archive)
+            guest.add(try content.file(content.manifest.units[0].object), as: "unit.o")
+            guest.step("explained", "git-ksplice match --object --json unit.o")
+            guest.step("in words", "git-ksplice match --object unit.o")
             guest.step("traces", "ls /sys/kernel/ksplice 2>/dev/null; lsmod | grep ksplice; true")
             return try await guest.run()
         }
@@ -148,6 +153,41 @@ extension VirtualMachineTests {
                 "matching", status: Int(Status.verificationRefused))
             #expect(output.contains("run-pre matching: "))
             #expect(output.contains("prctl_set_auxv"))
+            // The first function that differs is explained: both sides, why, and what to do.
+            #expect(output.contains("pre (what was compiled)"))
+            #expect(output.contains("\n      > "))
+            #expect(output.contains("likely: other source: it was compiled for "))
+            #expect(output.contains("nearest of the unit that match: "))
+            #expect(output.contains("hint: git ksplice explain other-source"))
+        }
+
+        @Test("programs get the same as people of each function that differs")
+        func explanation() async throws {
+            let report = try await Self.boot.report()
+            let output = try report.output("explained", status: Int(Status.verificationRefused))
+            let json = try JSON(parsing: String(output.lines.last { $0.hasPrefix("{") } ?? ""))
+            let failures = try #require(json["units"]?.array?.first?["failures"]?.array)
+            #expect(failures.count >= 1)
+            for failure in failures {
+                #expect(failure["code"]?.string?.isEmpty == false && failure["address"]?.string != nil)
+                let (pre, run) = (failure["pre_window"]?.array ?? [], failure["run_window"]?.array ?? [])
+                #expect(pre.count >= 2 && run.count >= 2, "\(failure.text)")
+                let offset = try #require(failure["offset"]?.number)
+                func covers(_ line: JSON) -> Bool {
+                    guard let start = line["offset"]?.number, let bytes = line["bytes"]?.string else {
+                        return false
+                    }
+                    return (start..<start + bytes.count / 2).contains(offset)
+                }
+                #expect(pre.contains(where: covers), "\(failure.text)")
+                #expect(failure["causes"]?.array?.first?["code"]?.string == "other-source")
+                #expect(
+                    (failure["hints"]?.array?.count ?? 0) >= 2 && (failure["near"]?.array?.count ?? 0) >= 1)
+            }
+            let words = try report.output("in words", status: Int(Status.verificationRefused))
+            let names = failures.compactMap { $0["function"]?.string }
+            for name in names { #expect(words.contains("  differs  \(name)+0x"), "\(name)") }
+            #expect(words.lines.count { $0.hasPrefix("    > ") } == min(3, names.count))
         }
 
         @Test("where ksplice.ko must come before matching, its checksums let the kernel refuse it")

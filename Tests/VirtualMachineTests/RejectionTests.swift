@@ -20,18 +20,11 @@ extension VirtualMachineTests {
             let module = path.hasPrefix("fs/fuse/") ? "fuse" : nil
             let offline = try #require(
                 try await OfflineKernel(kernel, modules: Set([module].compactMap { $0 })))
-            let damage = try Damage(MatchUnit(path: path, module: module, object: object), offline)
+            let damage = try Damage(
+                MatchUnit(path: path, module: module, object: object), offline.memory, offline.symbols,
+                isImage: true)
             #expect(damage.functions.count >= 10)
-            var flips = 0
-            var unnoticed: [String] = []
-            for function in damage.functions {
-                for offset in 0..<function.runSize {
-                    flips += 1
-                    if try damage.goesUnnoticed(function, offset) {
-                        unnoticed.append("\(function.name)+\(offset)")
-                    }
-                }
-            }
+            let (flips, unnoticed) = try damage.everywhere()
             #expect(flips > 1000)
             #expect(unnoticed == [], "\(unnoticed.count) of \(flips)")
         }
@@ -56,12 +49,36 @@ extension VirtualMachineTests {
                 var matcher = try Matcher(
                     units: [.init(path: unit.path, module: unit.module, object: object)], tables: tables,
                     memory: offline.memory, symbols: offline.symbols, isImage: true)
-                let matched = Set(matcher.match().functions[0].map(\.name))
+                let result = matcher.match()
+                let matched = Set(result.functions[0].map(\.name))
                 #expect(matched.isDisjoint(with: names), "\(unit.path): \(matched.intersection(names))")
+                for failure in result.failures { Self.checkExplanation(failure) }
                 changed += names.count
                 same += matched.count
             }
             #expect(changed > 40 && same > 500, "\(changed), \(same)")
+        }
+
+        /// What is said of a function of another version against an image that never ran.
+        private static func checkExplanation(_ failure: MatchFailure) {
+            let lines = failure.lines
+            func issue(_ text: String) -> Comment {
+                "\(failure.path): \(text)\n\(lines.joined(separator: "\n"))"
+            }
+            let rows = lines.filter { $0.contains(" | ") || $0.hasSuffix(" |") || $0.hasPrefix("    > ") }
+            #expect(rows.count { $0.hasPrefix("    > ") } == 1, issue("no first difference"))
+            #expect(rows.allSatisfy { $0.count <= 80 }, issue("wide"))
+            #expect(!failure.preText.isEmpty && !failure.runText.isEmpty, issue("a side is missing"))
+            #expect(failure.hints.last?.hasPrefix("git ksplice explain ") == true, issue("no hint"))
+            // The compiler is the kernel's, the source is not, and nobody writes into a file.
+            #expect(failure.reasons.contains { $0.code == .otherSource }, issue("not the source"))
+            #expect(
+                !failure.reasons.contains { [.otherCompiler, .modifiedCode].contains($0.code) },
+                issue("another reason"))
+            if failure.matched * 2 >= failure.compared && failure.cause == .differentCode {
+                #expect(failure.reasons.map(\.isLikely) == [true], issue("nothing is likely"))
+            }
+            #expect(failure.matched == 0 || !failure.neighbours.isEmpty, issue("no neighbour"))
         }
 
         /// Sources of the older and of the newer version, compiled for the older kernel.
@@ -103,72 +120,5 @@ extension VirtualMachineTests {
                 return (units.indices.map { (units[$0], objects.0[$0], objects.1[$0]) }, parts.tables)
             }
         }
-    }
-}
-
-/// A unit's match with a memory in which one bit is wrong.
-private final class Damage {
-    private final class Memory: KernelMemory {
-        let base: any KernelMemory
-        var place: UInt64?
-        var bit: UInt8 = 0
-
-        init(_ base: any KernelMemory) { self.base = base }
-
-        func read(at address: UInt64, count: Int) throws -> [UInt8] {
-            var bytes = try base.read(at: address, count: count)
-            if let place, place >= address, place - address < UInt64(count) {
-                bytes[Int(place - address)] ^= 1 << bit
-            }
-            return bytes
-        }
-    }
-
-    private let unit: MatchUnit
-    private let kernel: OfflineKernel
-    private let memory: Memory
-    private let clean: Matcher
-    private let tables: [String: Int]
-    let functions: [MatchedFunction]
-
-    init(_ unit: MatchUnit, _ kernel: OfflineKernel) throws {
-        self.unit = unit
-        self.kernel = kernel
-        memory = Memory(kernel.memory)
-        tables = try unit.object.entrySizes()
-        var matcher = try Matcher(
-            units: [unit], tables: tables, memory: memory, symbols: kernel.symbols, isImage: true)
-        let result = matcher.match()
-        #expect(result.failures.isEmpty)
-        clean = matcher
-        functions = result.functions[0]
-    }
-
-    /// Whether the function still matches with one bit of a byte flipped.
-    func goesUnnoticed(_ function: MatchedFunction, _ offset: Int) throws -> Bool {
-        memory.place = function.address + UInt64(offset)
-        memory.bit = UInt8((offset * 5 + 3) % 8)
-        defer { memory.place = nil }
-        let symbol = unit.object.symbols[function.symbolIndex]
-        if symbol.size == UInt64(function.runSize), !isWritten(symbol, offset) {
-            // Nothing that is known of other functions plays a part here.
-            let span = Span(
-                code: clean.codes[0], symbolIndex: function.symbolIndex, section: symbol.section,
-                start: Int(symbol.value), size: function.runSize)
-            let outcome = MatchAttempt(state: clean.state, span: span, entry: function.entry).run()
-            if case .missed = outcome { return false }
-        }
-        // From the start, as if nothing were known.
-        var matcher = try Matcher(
-            units: [unit], tables: tables, memory: memory, symbols: kernel.symbols, isImage: true)
-        return matcher.match().function(unit: 0, symbolIndex: function.symbolIndex) != nil
-    }
-
-    /// Whether linker or kernel write the byte: a relocated field, or a patch site.
-    private func isWritten(_ symbol: Symbol, _ offset: Int) -> Bool {
-        let place = Int(symbol.value) + offset
-        let section = unit.object.sections[symbol.section]
-        return section.relocations.contains { ($0.offset..<$0.offset + 8).contains(place) }
-            || (clean.codes[0].sites.sites[symbol.section] ?? []).contains { $0.range.contains(place) }
     }
 }
