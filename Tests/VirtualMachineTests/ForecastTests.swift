@@ -84,9 +84,10 @@ extension VirtualMachineTests {
             Situation(
                 name: "an export exists", begin: "ksplice apply exports.tar.gz", end: undo,
                 update: "twice", status: Status.busy, point: "neighbours", message: "exports already"),
+            // ksplice.ko, which an earlier update has left, shows it; WindowTests have the rest.
             Situation(
                 name: "memory is hidden", begin: "mount --bind /dev/null /proc/kcore",
-                end: "umount /proc/kcore", status: Status.fatal, point: "matching", message: "/proc/kcore"),
+                end: "\(undo); umount /proc/kcore"),
             Situation(
                 name: "a module that stays, and a live patch",
                 begin: """
