@@ -145,6 +145,35 @@ import Testing
         #expect(function.address == away && function.entry == start)
     }
 
+    @Test("redirects of several updates are followed to the newest, and no circle holds matching up")
+    func aChainOfRedirectsIsFollowed() async throws {
+        let fixture = try await MatchFixture("int f(int x) { return (x * 5 + 77) * (x + 3) ^ (x >> 2); }")
+        let start = try fixture.address("f")
+        let code = try fixture.bytes("f")
+        let places: [UInt64] = [start, 0xffff_ffff_c010_0000, 0xffff_ffff_c020_0000, 0xffff_ffff_c030_0000]
+        for (index, place) in places.enumerated().dropFirst() {
+            fixture.memory.pieces[place] = code
+            fixture.listed.append(
+                .init(
+                    address: place, kind: UInt8(ascii: "t"), name: "f", module: "ksplice_00000000000\(index)")
+            )
+        }
+        func redirect(_ from: UInt64, to target: UInt64) {
+            var old = [UInt8](repeating: 0x90, count: code.count)
+            old.replaceSubrange(0..<5, with: MatchFixture.branch([0xe9], at: from, to: target))
+            fixture.memory.write(old, at: from)
+        }
+        for (from, target) in zip(places, places.dropFirst()) { redirect(from, to: target) }
+        let function = try #require(try fixture.match().functions[0].first)
+        #expect(function.address == places[3] && function.entry == start)
+        // The newest code is another's.
+        fixture.memory.write([0x90], at: places[3])
+        let failure = try #require(try fixture.match().failures.first)
+        #expect(failure.cause == .otherUpdate && failure.explanation.contains("ksplice_000000000003"))
+        redirect(places[3], to: places[1])
+        #expect(try fixture.match().failures.count == 1)
+    }
+
     @Test func damagedObjectsNeverTrap() async throws {
         let fixture = try await MatchFixture(
             Self.source, flags: ["-pg", "-mfentry", "-mrecord-mcount"],

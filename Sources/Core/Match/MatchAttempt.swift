@@ -1,5 +1,5 @@
-// One function against one candidate address: first as bytes, then instruction by instruction, then, where an update
-// has redirected it, at the place that the redirect leads to.
+// One function against one candidate address: first as bytes, then instruction by instruction, then, where updates have
+// redirected it, at the places that the redirects lead to, up to the newest.
 
 struct MatchAttempt {
     let state: MatchState
@@ -14,30 +14,49 @@ struct MatchAttempt {
         case missed(MatchTask.Missed)
     }
 
+    /// Most updates on one function that are followed: memory that is damaged must not lead in circles.
+    private static let longestChain = 256
+
     func run() -> Outcome {
-        let first = run(at: entry)
-        guard case .missed(let miss) = first, !state.environment.isImage else { return first }
-        guard let target = redirect(in: miss.run) else { return explained(miss) }
-        let name = state.symbols.describe(target)
-        let module = state.symbols.nearest(to: target)?.symbol.module
-        if module == Self.probes { return explained(miss) }
-        // Updates of this project are modules of this name.
-        guard module?.hasPrefix("ksplice_") == true else {
-            var miss = miss
-            let isLivePatch = module.map { state.evidence.livePatches[$0] != nil } ?? false
-            miss.mismatch.cause = isLivePatch ? .livePatched : .redirected
-            miss.mismatch.explanation =
-                "the function is redirected to \(name)" + (isLivePatch ? ", of a live patch" : "")
-            return .missed(miss)
+        var outcome = run(at: entry)
+        var address = entry
+        var redirected: [(miss: MatchTask.Missed, target: UInt64)] = []
+        // Each update on a function has redirected the code of the one before it: the last is the newest.
+        while case .missed(let miss) = outcome, !state.environment.isImage,
+            redirected.count < Self.longestChain,
+            let target = redirect(in: miss.run, at: address)
+        {
+            let module = state.symbols.nearest(to: target)?.symbol.module
+            // Updates of this project are modules of this name.
+            guard module?.hasPrefix("ksplice_") == true else {
+                if module == Self.probes { break }
+                return foreign(miss, target, module)
+            }
+            redirected.append((miss, target))
+            address = target
+            outcome = run(at: target)
         }
-        let second = run(at: target)
-        if case .missed(var inner) = second {
-            if let original = underRedirect(miss.run) { return original }
-            if inner.mismatch.cause == .differentCode { inner.mismatch.cause = .otherUpdate }
-            inner.mismatch.explanation = "redirected to \(name), where \(inner.mismatch.explanation)"
-            return .missed(inner)
+        guard case .missed(var miss) = outcome, !state.environment.isImage else { return outcome }
+        guard let newest = redirected.last.map({ state.symbols.describe($0.target) }) else {
+            return explained(miss)
         }
-        return second
+        for (older, _) in redirected.reversed() {
+            if let found = underRedirect(older.run, at: older.address) { return found }
+        }
+        if miss.mismatch.cause == .differentCode { miss.mismatch.cause = .otherUpdate }
+        miss.mismatch.explanation = "redirected to \(newest), where \(miss.mismatch.explanation)"
+        return .missed(miss)
+    }
+
+    /// A redirect that is not one of this project's.
+    private func foreign(_ miss: MatchTask.Missed, _ target: UInt64, _ module: String?) -> Outcome {
+        var miss = miss
+        let isLivePatch = module.map { state.evidence.livePatches[$0] != nil } ?? false
+        miss.mismatch.cause = isLivePatch ? .livePatched : .redirected
+        miss.mismatch.explanation =
+            "the function is redirected to \(state.symbols.describe(target))"
+            + (isLivePatch ? ", of a live patch" : "")
+        return .missed(miss)
     }
 
     private func run(at address: UInt64) -> Outcome {
@@ -106,7 +125,7 @@ struct MatchAttempt {
 
     /// Matches the original code of a function that an earlier update has redirected, but for the redirect itself. That is
     /// enough where the function is compared only for what it refers to; one that is to be replaced must be the newest.
-    private func underRedirect(_ run: [UInt8]) -> Outcome? {
+    private func underRedirect(_ run: [UInt8], at address: UInt64) -> Outcome? {
         let site = Self.entrySite(of: span).offset
         let jump = span.start + site..<span.start + site + 5
         guard !span.code.unit.required.contains(span.symbolIndex), jump.upperBound <= span.range.upperBound,
@@ -118,20 +137,20 @@ struct MatchAttempt {
         var raw = run
         raw.replaceSubrange(site..<site + 5, with: span.bytes[jump])
         var comparison = SpanComparison(
-            state: state, span: span, entry: entry, address: entry, raw: raw, isRigid: true)
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true)
         do { try comparison.compare() } catch { return nil }
         for offset in site..<site + 5 { comparison.match.mask[offset] = 0 }
-        return .found(.init(entry: entry, address: entry, match: comparison.match))
+        return .found(.init(entry: entry, address: address, match: comparison.match))
     }
 
     /// The target of a jump out of the function that stands where redirects stand and is not in the pre code.
-    private func redirect(in run: [UInt8]) -> UInt64? {
+    private func redirect(in run: [UInt8], at address: UInt64) -> UInt64? {
         let site = Self.entrySite(of: span).offset
         guard let branch = X86Branch(run, at: site), branch.kind == .jump, branch.width == 4,
             X86Branch(span.bytes, at: span.start + site)?.kind != .jump
         else { return nil }
-        let target = entry &+ UInt64(site + branch.length) &+ UInt64(bitPattern: branch.displacement)
-        guard target &- entry >= UInt64(span.size) else { return nil }
+        let target = address &+ UInt64(site + branch.length) &+ UInt64(bitPattern: branch.displacement)
+        guard target &- address >= UInt64(span.size) else { return nil }
         return target
     }
 
