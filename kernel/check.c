@@ -48,11 +48,15 @@ static bool in_module_text(const struct module *module, unsigned long address)
 	return first <= address && address < end;
 }
 
+/* Does an update replace code of another one, refer to it, or say that it was made on it? */
 static bool stands_on(const struct ksplice_record *upper, const struct module *module)
 {
 	const struct ksplice_update *update = upper->update;
 	unsigned int i;
 
+	for (i = 0; i < upper->module_count; i++)
+		if (upper->modules[i] == module)
+			return true;
 	for (i = 0; i < update->table->function_count; i++)
 		if (in_module_text(module, update->functions[i].old_start))
 			return true;
