@@ -60,8 +60,8 @@ extension VirtualMachineTests {
                 tracer: "the function tracer"),
             Situation(
                 name: "the function graph tracer",
-                begin: "echo prctl_set_auxv > set_graph_function; echo function_graph > current_tracer",
-                end: "\(undo); echo nop > current_tracer; echo > set_graph_function",
+                begin: "echo prctl_set_auxv > set_ftrace_filter; echo function_graph > current_tracer",
+                end: "\(undo); echo nop > current_tracer; echo > set_ftrace_filter",
                 tracer: "the function graph tracer"),
             Situation(
                 name: "a BPF program",
@@ -109,6 +109,11 @@ extension VirtualMachineTests {
             Situation(
                 name: "no more modules", begin: "echo 1 > /proc/sys/kernel/modules_disabled",
                 status: Status.fatal, point: "loading", message: "loading modules is switched off"),
+        ]
+
+        /// Situations in which check is also asked as a person would.
+        private static let said = [
+            "nothing special", "a task sleeps inside", "a disabled probe in the body", "a live patch",
         ]
 
         /// Shell functions of the guest.
@@ -167,7 +172,9 @@ extension VirtualMachineTests {
             for situation in situations {
                 step("\(situation.name): begin", situation.begin)
                 step("\(situation.name): check", "ksplice check --json \(situation.update).tar.gz")
-                step("\(situation.name): say", "ksplice check \(situation.update).tar.gz")
+                if said.contains(situation.name) {
+                    step("\(situation.name): say", "ksplice check \(situation.update).tar.gz")
+                }
                 step(
                     "\(situation.name): apply",
                     "ksplice apply \(situation.options) \(situation.update).tar.gz")
@@ -190,9 +197,11 @@ extension VirtualMachineTests {
             let message = first?["message"]?.string ?? ""
             #expect(message.contains(situation.message), "\(message)")
             // For people: the same, and what apply said.
-            let text = try report.output("\(situation.name): say", status: Int(situation.status))
-            #expect(text.contains(situation.status == 0 ? "it can be applied" : "it cannot be applied"))
-            #expect(text.contains(situation.message), "\(text)")
+            if Self.said.contains(situation.name) {
+                let text = try report.output("\(situation.name): say", status: Int(situation.status))
+                #expect(text.contains(situation.status == 0 ? "it can be applied" : "it cannot be applied"))
+                #expect(text.contains(situation.message), "\(text)")
+            }
             if situation.point != "room" {
                 #expect(applied.contains(situation.message), "\(applied)")
             } else {
