@@ -61,7 +61,7 @@ __git_ksplice_options ()
 	case "$1" in
 	init) own="--undo" ;;
 	kernel-add) own="--source --from --release" ;;
-	create) own="--kernel --description --patch --config --release --force --replace-constant --allow-other-compiler --max-units --quiet --verbose --json" ;;
+	create) own="--kernel --description --patch --config --release --force --replace-constant --on --allow-other-compiler --max-units --quiet --verbose --json" ;;
 	list) own="--kernel --json" ;;
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
@@ -82,7 +82,7 @@ __git_ksplice_takes_value ()
 {
 	case "$1:$2" in
 	show:--patch) return 1 ;;
-	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--max-units) return 0 ;;
+	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
 	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout) return 0 ;;
 	test:--run | test:--copy | test:--memory) return 0 ;;

@@ -83,6 +83,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l patch -r -F -d 'Take the
 complete -c git-ksplice -n '__git_ksplice_is create' -l config -x -a '(__fish_complete_directories)' -d 'A folder with .config and System.map'
 complete -c git-ksplice -n '__git_ksplice_is create' -l release -x -d 'What uname -r says of that kernel'
 complete -c git-ksplice -n '__git_ksplice_is create' -l force -x -a '(__git_ksplice_codes)' -d 'Let a finding through'
+complete -c git-ksplice -n '__git_ksplice_is create' -l on -x -d 'Make it on an applied update'
 complete -c git-ksplice -n '__git_ksplice_is create' -l replace-constant -x -d 'Write new content over a constant'
 complete -c git-ksplice -n '__git_ksplice_is create' -l allow-other-compiler -d 'Use the compiler that is here'
 complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most source files that a changed header may affect'

@@ -43,6 +43,12 @@ struct Create: AsyncParsableCommand {
     )
     var replaceConstant: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Make it on an update that is applied before; give it once for each, in their order.",
+            valueName: "update"))
+    var on: [String] = []
+
     @Flag(help: "Use the compiler that is here, although the kernel was built by another one.")
     var allowOtherCompiler = false
 
@@ -96,6 +102,7 @@ struct Create: AsyncParsableCommand {
         options.description = description
         options.force = Set(force)
         options.replacedConstants = Set(replaceConstant)
+        options.ground = on
         options.allowsOtherCompiler = allowOtherCompiler
         options.maximumUnits = maxUnits
         let creator = Creator(

@@ -68,6 +68,7 @@ struct Show: AsyncParsableCommand {
             ["build-id", kernel.buildID], ["compiler", kernel.compiler],
         ]
         rows += manifest.commits.map { ["commit", $0] }
+        rows += manifest.depends.map { ["depends on", $0] }
         for unit in manifest.units.indices {
             let names = manifest.replacements.filter { $0.unit == unit && $0.partOf == nil }.map(\.symbol)
             if names.isEmpty { continue }

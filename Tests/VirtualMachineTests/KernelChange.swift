@@ -16,6 +16,8 @@ struct KernelChange: Sendable {
     var fixed: [String] = []
     /// One a file.
     var edits: [Edit] = []
+    /// Changes whose updates are applied before, in their order; this one is made to what they leave.
+    var ground: [KernelChange] = []
     /// Options of create.
     var options: [String] = []
 

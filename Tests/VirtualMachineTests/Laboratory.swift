@@ -180,9 +180,16 @@ private actor Updates {
     }
 
     private static func make(_ change: KernelChange, _ laboratory: Laboratory) async throws -> TestUpdate {
-        let commit = try await laboratory.commit(change)
+        var options = change.options
+        var parent: String?
+        for older in change.ground {
+            let update = try await laboratory.update(older)
+            options += ["--on", update.id]
+            parent = update.commit
+        }
+        let commit = try await laboratory.commit(change, on: parent)
         let created = try await Command(
-            [laboratory.program, "create", "--kernel", Laboratory.kernel] + change.options + [commit],
+            [laboratory.program, "create", "--kernel", Laboratory.kernel] + options + [commit],
             directory: laboratory.repository
         ).run()
         guard created.succeeded else {

@@ -142,9 +142,8 @@ public struct Workspace: Sendable {
     public func withFiles<Result>(
         _ replacements: [String: [UInt8]?], _ body: () async throws -> Result
     ) async throws -> Result {
-        guard let tree = try? Files.readText(treeRecord) else {
-            preconditionFailure("withFiles before checkOut")
-        }
+        // Nil inside of another replacement, whose end brings the record back.
+        let tree = Files.exists(treeRecord) ? try Files.readText(treeRecord) : nil
         var saved: [String: [UInt8]?] = [:]
         for path in replacements.keys {
             saved.updateValue(
@@ -157,11 +156,11 @@ public struct Workspace: Sendable {
             result = try await body()
         } catch {
             try put(saved)
-            try Files.write(tree, to: treeRecord)
+            if let tree { try Files.write(tree, to: treeRecord) }
             throw error
         }
         try put(saved)
-        try Files.write(tree, to: treeRecord)
+        if let tree { try Files.write(tree, to: treeRecord) }
         return result
     }
 

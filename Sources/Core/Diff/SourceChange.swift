@@ -11,12 +11,13 @@ public struct SourceChange: Sendable {
         /// The post text for the compiler; nil where the file is deleted.
         let marked: [UInt8]?
 
-        /// The texts are nil where the file is new or deleted.
-        public init(hunks: [Hunk], pre: [UInt8]?, post: [UInt8]?) {
+        /// The texts are nil where the file is new or deleted. `marked` is the post text for the compiler, where its lines
+        /// are to have other numbers than those of pre.
+        public init(hunks: [Hunk], pre: [UInt8]?, post: [UInt8]?, marked: [UInt8]? = nil) {
             self.hunks = hunks
             self.pre = SourceChange.lines(pre ?? [])
             self.post = SourceChange.lines(post ?? [])
-            marked = post.map { addLineMarkers($0, hunks: pre == nil ? [] : hunks) }
+            self.marked = marked ?? post.map { addLineMarkers($0, hunks: pre == nil ? [] : hunks) }
         }
     }
 

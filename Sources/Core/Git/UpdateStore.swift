@@ -144,6 +144,7 @@ extension UpdateStore {
         ]
         var text = oneLine("ksplice: \(kernel.arch) \(kernel.release): \(manifest.description)") + "\n\n"
         for (key, value) in trailers where !value.isEmpty { text += "Ksplice-\(key): \(oneLine(value))\n" }
+        for id in manifest.depends { text += "Ksplice-Depends: \(id)\n" }
         return text
     }
 

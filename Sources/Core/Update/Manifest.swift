@@ -17,6 +17,8 @@ public struct Manifest: Sendable, Equatable {
     public var postTree: String
     /// The commits that the update was made from, oldest first; empty for one made from a patch file.
     public var commits: [String]
+    /// Identities of updates that must be applied before, in this order: the change was made to their source.
+    public var depends: [String] = []
     /// One line for people.
     public var description: String
     /// Whether the update must stay loaded after undo, because addresses of its own code or data may be kept.
@@ -210,6 +212,7 @@ extension Manifest {
         line("source", sourceCommit)
         line("trees", preTree, postTree)
         for commit in commits { line("commit", commit) }
+        for id in depends { line("depends", id) }
         line("description", description)
         line("resident", isResident ? "yes" : "no")
         for code in forced { line("forced", code) }
@@ -318,6 +321,12 @@ private struct ManifestParser {
         case "commit":
             try need(1)
             manifest.commits.append(fields[1])
+        case "depends":
+            try need(1)
+            guard fields[1].count == 64, fields[1].allSatisfy(\.isHexDigit) else {
+                throw Failure("'\(fields[1])' is no identity of an update")
+            }
+            manifest.depends.append(fields[1])
         case "description":
             try need(1)
             manifest.description = fields[1]

@@ -9,6 +9,7 @@ extension Update {
             ("arch", .string(kernel.arch)), ("build_id", .string(kernel.buildID)),
             ("release", .string(kernel.release)),
             ("compiler", .string(kernel.compiler)), ("commits", .strings(manifest.commits)),
+            ("depends", .strings(manifest.depends)),
             ("pre_tree", .string(manifest.preTree)), ("post_tree", .string(manifest.postTree)),
             ("builder", .string(manifest.builder)), ("version", .string(kernel.version)),
             ("config", .string("sha256:" + kernel.configDigest)), ("source", .string(manifest.sourceCommit)),

@@ -36,7 +36,9 @@ public struct Applier: Sendable {
         case "undone" where try await sysfs.number("resident") != 0:
             // It never goes. Its addresses hold as long as it is loaded, because ksplice.ko holds the modules that they lead
             // into; and ksplice.ko compares the code again.
-            try await ApplyConditions(update: update, host: host).livePatches()
+            let conditions = ApplyConditions(update: update, host: host)
+            try await conditions.dependencies()
+            try await conditions.livePatches()
             let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
             return await finish(update, MatchResult.Statistics(), pause, tries)
         case .some:
@@ -113,6 +115,7 @@ public struct Applier: Sendable {
         progress("reading the kernel's symbols")
         let loaded = try await host.modules()
         let symbols = try await host.symbols()
+        try await conditions.dependencies()
         try conditions.modules(loaded)
         try await conditions.livePatches()
         try conditions.exports(symbols)

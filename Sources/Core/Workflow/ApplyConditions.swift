@@ -50,6 +50,16 @@ struct ApplyConditions {
         }
     }
 
+    /// The updates that this one was made on must be applied.
+    func dependencies() async throws {
+        for id in update.manifest.depends {
+            guard try await UpdateSysfs(host: host, id: id).state() != "applied" else { continue }
+            throw Failure(
+                "the update was made on update \(id.prefix(12)), which is not applied", status: .no,
+                hint: "git ksplice apply \(id.prefix(12))")
+        }
+    }
+
     /// The modules whose code is replaced must be there.
     func modules(_ loaded: [LoadedModule]) throws {
         for module in update.manifest.modules

@@ -27,6 +27,7 @@ extension Applier {
         progress("reading the kernel's symbols")
         let loaded = try await host.modules()
         let symbols = try await host.symbols()
+        _ = await forecast.collect(.dependencies) { try await conditions.dependencies() }
         _ = await forecast.collect(.modules) { try conditions.modules(loaded) }
         _ = await forecast.collect(.neighbours) { try await conditions.livePatches() }
         _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
@@ -34,7 +35,9 @@ extension Applier {
         do {
             var found: MatchedUpdate?
             if let access {
-                found = matched(update, access.memory, symbols, isThere: isThere, &forecast)
+                let patches = try await host.livePatches()
+                found = matched(
+                    update, access.memory, symbols, patches, isThere: isThere, &forecast)
             }
             if let found {
                 forecast.statistics = found.result.statistics
@@ -79,12 +82,13 @@ extension Applier {
     /// Nil where matching could not begin. A module that is there already is not matched again: ksplice.ko compares the code
     /// with what was matched when it came.
     private func matched(
-        _ update: Update, _ memory: any KernelMemory, _ symbols: KernelSymbols, isThere: Bool,
-        _ forecast: inout Forecast
+        _ update: Update, _ memory: any KernelMemory, _ symbols: KernelSymbols,
+        _ livePatches: [String: [String]], isThere: Bool, _ forecast: inout Forecast
     ) -> MatchedUpdate? {
         progress("matching the code that runs")
         do {
-            return try MatchedUpdate(update, memory: memory, symbols: symbols)
+            return try MatchedUpdate(
+                update, memory: memory, symbols: symbols, livePatches: livePatches)
         } catch {
             let failure = error as? Failure ?? Failure("\(error)")
             if isThere {

@@ -35,6 +35,8 @@ public struct CreateOptions: Sendable {
     public var force: Set<String> = []
     /// Names of constants whose content may be replaced where they stand.
     public var replacedConstants: Set<String> = []
+    /// Updates that are applied before this one, in this order: identities, refs or commits.
+    public var ground: [String] = []
     public var allowsOtherCompiler = false
     /// Most translation units that a changed header may affect.
     public var maximumUnits = 1000
@@ -104,7 +106,8 @@ public struct Creator: Sendable {
         let clock = PhaseClock()
         let registry = KernelRegistry(repository)
         let summary = try await registry.summary(options.kernel)
-        let preTree = try repository.tree(of: summary.sourceCommit)
+        let ground = try await ground(summary)
+        let preTree = ground.tree
         let change: Change
         switch source {
         case .revision(let name): change = try await repository.change(name)
@@ -113,11 +116,12 @@ public struct Creator: Sendable {
         }
         let postTree = try repository.postTree(change, preTree: preTree)
         guard postTree != preTree else {
-            throw Failure("the change is in the kernel's source already", status: .noChange)
+            let place = ground.updates.isEmpty ? "the kernel's source" : "the source of the updates before it"
+            throw Failure("the change is in \(place) already", status: .noChange)
         }
-        if let outcome = try await existing(summary, change, preTree, postTree, clock) { return outcome }
+        if let outcome = try await existing(summary, change, ground, postTree, clock) { return outcome }
         let job = CreateJob(
-            creator: self, kernel: try await registry.descriptor(summary), change: change, preTree: preTree,
+            creator: self, kernel: try await registry.descriptor(summary), change: change, ground: ground,
             postTree: postTree, workspace: Workspace(root: try registry.workspaceRoot(summary.identity)),
             clock: clock)
         let made = try await job.make()
@@ -127,16 +131,27 @@ public struct Creator: Sendable {
             proof: made.proof, milliseconds: clock.milliseconds)
     }
 
+    private func ground(_ kernel: KernelSummary) async throws -> Ground {
+        let store = UpdateStore(repository)
+        var updates: [Update] = []
+        for spec in options.ground {
+            updates.append(
+                try await store.load(try await store.find(spec, kernel: kernel.identity).ref))
+        }
+        return try await Ground(repository, sourceCommit: kernel.sourceCommit, updates: updates)
+    }
+
     private func existing(
-        _ kernel: KernelSummary, _ change: Change, _ preTree: String, _ postTree: String, _ clock: PhaseClock
+        _ kernel: KernelSummary, _ change: Change, _ ground: Ground, _ postTree: String, _ clock: PhaseClock
     ) async throws -> CreateOutcome? {
         let store = UpdateStore(repository)
         let builder = try options.builder()
-        for stored in try await store.find(kernel: kernel.identity, preTree: preTree, postTree: postTree) {
+        for stored in try await store.find(kernel: kernel.identity, preTree: ground.tree, postTree: postTree)
+        {
             guard let manifest = try await store.readableManifest(stored) else { continue }
             // A kernel without a build-id is told apart by all that is known of it.
             guard manifest.builder == builder, manifest.kernel == kernel.identity,
-                manifest.commits == change.commits,
+                manifest.commits == change.commits, manifest.depends == ground.updates.map(\.id),
                 manifest.description == options.description ?? change.description,
                 Set(manifest.forced).isSubset(of: options.force),
                 options.asksFor(manifest.constants.map(\.symbol))

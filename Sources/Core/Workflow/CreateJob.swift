@@ -6,12 +6,13 @@ struct CreateJob {
     let creator: Creator
     let kernel: KernelDescriptor
     let change: Change
-    let preTree: String
+    let ground: Ground
     let postTree: String
     let workspace: Workspace
     let clock: PhaseClock
 
     var repository: Repository { creator.repository }
+    var preTree: String { ground.tree }
     private var options: CreateOptions { creator.options }
 
     /// An update that is made and not stored.
@@ -32,10 +33,15 @@ struct CreateJob {
             throw Self.nothing
         }
         return try await workspace.whenReady(
-            for: kernel, tree: preTree, of: repository, allowsOtherCompiler: options.allowsOtherCompiler,
-            progress: creator.progress
+            for: kernel, tree: ground.sourceTree, of: repository,
+            allowsOtherCompiler: options.allowsOtherCompiler, progress: creator.progress
         ) { configuration in
-            try await telling(affected.findings) { try await run(affected, changed, configuration) }
+            try await telling(affected.findings) {
+                if ground.updates.isEmpty { return try await run(affected, changed, configuration) }
+                return try await workspace.withFiles(ground.files(repository)) {
+                    try await run(affected, changed, configuration)
+                }
+            }
         }
     }
 
@@ -220,8 +226,11 @@ struct CreateJob {
             let (pre, post) = try (
                 repository.blob(file.path, tree: preTree), repository.blob(file.path, tree: postTree)
             )
+            let marked =
+                ground.updates.isEmpty ? nil : try ground.marked(file.path, post: post, repository)
             files[file.path] = .init(
-                hunks: try repository.hunks(pre: pre ?? [], post: post ?? []), pre: pre, post: post)
+                hunks: try repository.hunks(pre: pre ?? [], post: post ?? []), pre: pre, post: post,
+                marked: marked)
         }
         let folder = workspace.source
         return SourceChange(files) { path in
@@ -300,8 +309,10 @@ struct CreateJob {
         }
         let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
         let proof = try await clock.measure("proof") {
-            try await EarlyProof(kernel: kernel, imported: assembly.imported)
-                .run(draft, differences, progress: creator.progress)
+            try await EarlyProof(
+                kernel: kernel, imported: assembly.imported, unprovable: ground.names()
+            )
+            .run(draft, differences, progress: creator.progress)
         }
         let all = Finding.sorted(findings + (proof?.findings ?? []))
         try refuse(all)
@@ -325,6 +336,7 @@ struct CreateJob {
             kernel: kernel.identity, sourceCommit: kernel.sourceCommit, preTree: preTree, postTree: postTree)
         manifest.builder = try options.builder()
         manifest.commits = change.commits
+        manifest.depends = ground.updates.map(\.id)
         manifest.description = options.description ?? change.description
         manifest.isResident = assembly.isResident
         manifest.forced = Set(findings.filter { $0.severity == .error }.map(\.code)).sorted()

@@ -17,6 +17,8 @@ struct EarlyProof {
     let kernel: KernelDescriptor
     /// Symbols that the update leaves to the kernel's module loader.
     let imported: Set<String>
+    /// Names of what older updates bring: the kernel's files hold other code under these names, or none.
+    var unprovable: Set<String> = []
 
     /// Nil where the image is not at hand. `differences` are those of the update's units, in their order.
     func run(_ update: Update, _ differences: [UnitDifference], progress: (String) -> Void) async throws
@@ -37,7 +39,8 @@ struct EarlyProof {
             units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: offline.memory,
             symbols: offline.symbols, isImage: true,
             evidence: MatchEvidence(madeFor: update.manifest.kernel))
-        let result = matcher.match()
+        var result = matcher.match()
+        result.failures.removeAll { unprovable.contains($0.function) }
         try MatchPlan.check(result, what: "the kernel's image")
         for constant in update.manifest.constants {
             guard let unit = proven.firstIndex(of: constant.unit) else { continue }
@@ -71,7 +74,8 @@ struct EarlyProof {
     {
         let exported = Set(kernel.exports.lazy.filter { $0.object != "vmlinux" }.map(\.name))
         var findings: [Finding] = []
-        for reference in manifest.references where !exported.contains(reference.name) {
+        for reference in manifest.references
+        where !exported.contains(reference.name) && !unprovable.contains(reference.name) {
             guard let unit = proven.firstIndex(of: reference.unit) else { continue }
             if let symbol = reference.preSymbol, result.values[unit][symbol] != nil { continue }
             guard result.knows(reference.name, unit: unit, symbolIndex: reference.preSymbol) else {

@@ -12,6 +12,8 @@ public struct Forecast: Sendable {
         case loading
         /// Whether the running kernel is the one that the update was made for.
         case identity
+        /// The updates that it was made on.
+        case dependencies
         /// The modules whose code is replaced.
         case modules
         /// Live patches of the kernel's own kind, and exports that exist already.

@@ -78,7 +78,8 @@ struct PreparedUpdate {
             }
             return Target(function: function, isPart: replacement.partOf != nil)
         }
-        var held = Set(update.manifest.modules)
+        // ksplice.ko lets nobody undo an update whose module another one holds.
+        var held = Set(update.manifest.modules + update.manifest.depends.map(Applier.moduleName))
         addresses = try update.manifest.references.map { reference in
             if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] {
                 return value

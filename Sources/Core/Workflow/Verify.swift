@@ -62,11 +62,13 @@ public struct Verifier: Sendable {
                 hint:
                     "git ksplice kernel add NAME --source \(manifest.sourceCommit.prefix(12)) --from PACKAGE")
         }
-        guard try repository.hasObject(manifest.preTree) else {
+        let tree = manifest.depends.isEmpty ? manifest.preTree : manifest.sourceCommit
+        guard try repository.hasObject(tree) else {
             throw Failure(
-                "the source of the update's kernel is not in this repository: tree \(manifest.preTree)",
+                "the source of the update's kernel is not in this repository: tree \(tree)",
                 status: .notFound, hint: "fetch commit \(manifest.sourceCommit.prefix(12))")
         }
+        let ground = try await ground(manifest)
         let change = try await change(update)
         let postTree = try repository.postTree(change, preTree: manifest.preTree)
         guard postTree == manifest.postTree else {
@@ -85,12 +87,27 @@ public struct Verifier: Sendable {
         if !usesCache { workspace.scratch = scratch }
         let job = CreateJob(
             creator: Creator(repository: repository, options: options, progress: progress),
-            kernel: try await registry.descriptor(summary), change: change, preTree: manifest.preTree,
+            kernel: try await registry.descriptor(summary), change: change, ground: ground,
             postTree: postTree, workspace: workspace, clock: PhaseClock())
         let made = try await job.make()
         return Rebuild(
             differences: Self.differences(update, made.update),
             causes: try causes(manifest, options, isProven: made.proof != nil))
+    }
+
+    /// What the update was made on. Fails where an update that it depends on is not here.
+    private func ground(_ manifest: Manifest) async throws -> Ground {
+        let store = UpdateStore(repository)
+        var updates: [Update] = []
+        for id in manifest.depends { updates.append(try await store.load(try await store.find(id).ref)) }
+        let ground = try await Ground(
+            repository, sourceCommit: manifest.sourceCommit, updates: updates)
+        guard ground.tree == manifest.preTree else {
+            throw Failure(
+                "the update is not made on what it records: that is the source tree \(ground.tree.prefix(12)), "
+                    + "the manifest names \(manifest.preTree.prefix(12))", status: .no)
+        }
+        return ground
     }
 
     /// The change as it is recorded. One commit is asked itself; what a range was, and a patch, stands in the update.

@@ -1,0 +1,170 @@
+// Updates on updates: on the same function, on others of the same file, and with nothing in common. Matching follows the
+// redirects of what is applied to the newest code, from archives alone: the guest has no repository. Whatever does not fit
+// is refused, and undo keeps the order.
+
+import Testing
+
+@testable import Core
+
+extension KernelChange {
+    /// Changes a function that `auxv` has changed.
+    static let auxvAgain: KernelChange = {
+        var change = KernelChange(
+            "sys: no vector of one entry", "kernel/sys.c", "[AT_VECTOR_SIZE] = {};\n",
+            "[AT_VECTOR_SIZE] = {};\n\n\tif (len == 16)\n\t\treturn -EDOM;\n")
+        change.ground = [.auxv]
+        return change
+    }()
+    /// Another function of the file, which calls none of them directly and is matched with them.
+    static let dumpableOnAuxv: KernelChange = {
+        var change = KernelChange.dumpable
+        change.name = "prctl: another range, on two updates"
+        change.ground = [.auxv, .auxvAgain]
+        return change
+    }()
+    /// Changes the same function in the kernel's own source.
+    static let auxvOtherwise = KernelChange(
+        "sys: no vector of one entry, in the kernel's source", "kernel/sys.c",
+        "\tif (len > sizeof(user_auxv))\n",
+        "\tif (len == 16)\n\t\treturn -ERANGE;\n\n\tif (len > sizeof(user_auxv))\n")
+}
+
+extension VirtualMachineTests {
+    @Suite struct StackedUpdates {
+        private static let updates: [(name: String, change: KernelChange)] = [
+            ("first", .auxv), ("second", .auxvAgain), ("third", .dumpableOnAuxv), ("beside", .pause),
+            ("other", .auxvOtherwise), ("plain", .dumpable),
+        ]
+
+        static let boot = SharedBoot { laboratory in
+            var guest = Guest(laboratory)
+            try await guest.add(.auxv, .dumpable)
+            for (name, change) in updates { guest.add(try await laboratory.update(change), as: name) }
+            func apply(_ step: String, _ name: String) {
+                guest.step(step + ": check", "git-ksplice check \(name).tar.gz")
+                guest.step(step, "git-ksplice apply \(name).tar.gz")
+            }
+            func look(_ step: String) { guest.step("look " + step, "auxv; dumpable 2") }
+            look("before")
+            apply("too early", "second")
+            apply("first", "first")
+            look("first")
+            apply("skipping one", "third")
+            apply("not on the first", "other")
+            apply("second", "second")
+            look("second")
+            apply("plain beside", "plain")
+            look("plain")
+            let ids = try await updates.asyncMap { try await laboratory.update($0.change).id }
+            guest.step("undo plain", "git-ksplice undo \(ids[5].prefix(12))")
+            apply("third", "third")
+            apply("beside", "beside")
+            look("third")
+            guest.step("undo first", "git-ksplice undo \(ids[0].prefix(12))")
+            guest.step("undo second", "git-ksplice undo \(ids[1].prefix(12))")
+            guest.step("undo third", "git-ksplice undo \(ids[2].prefix(12))")
+            guest.step("undo second at last", "git-ksplice undo \(ids[1].prefix(12))")
+            look("first again")
+            apply("second again", "second")
+            look("second again")
+            guest.step("undo all", "git-ksplice undo --all")
+            look("after")
+            guest.step("traces", "lsmod | grep ksplice_; true")
+            return try await guest.run()
+        }
+
+        @Test(
+            "each update changes the newest code, and undo gives back what was there before it",
+            arguments: [
+                ("before", "mixed", "Invalid argument"), ("first", "replaced", "Invalid argument"),
+                ("second", "prctl: Numerical argument out of domain", "Invalid argument"),
+                ("plain", "prctl: Numerical argument out of domain", "dumpable 2"),
+                ("third", "prctl: Numerical argument out of domain", "dumpable 2"),
+                ("first again", "replaced", "Invalid argument"),
+                ("second again", "prctl: Numerical argument out of domain", "Invalid argument"),
+                ("after", "mixed", "Invalid argument"),
+            ])
+        func effects(_ step: String, _ auxv: String, _ dumpable: String) async throws {
+            let lines = try await Self.boot.report().output("look " + step).lines.map { String($0) }
+            #expect(lines == [auxv, dumpable])
+        }
+
+        @Test(
+            "what fits is applied, and check has said so",
+            arguments: ["first", "second", "plain beside", "third", "beside", "second again"])
+        func fits(_ step: String) async throws {
+            let report = try await Self.boot.report()
+            #expect(try report.output(step + ": check").contains("it can be applied"))
+            #expect(try report.output(step).hasSuffix("Done!"))
+        }
+
+        @Test(
+            "an update whose ground is missing is refused with the name of what it needs",
+            arguments: [("too early", KernelChange.auxv), ("skipping one", KernelChange.auxvAgain)])
+        func ground(_ step: String, _ needed: KernelChange) async throws {
+            let report = try await Self.boot.report()
+            let id = try await Laboratory.shared().update(needed).id.prefix(12)
+            let said = try report.output(step, status: Int(Status.no))
+            #expect(said.contains("the update was made on update \(id), which is not applied"), "\(said)")
+            let check = try report.output(step + ": check", status: Int(Status.no))
+            #expect(check.contains("dependencies: the update was made on update \(id)"), "\(check)")
+        }
+
+        @Test("an update that knows nothing of the first is refused where it replaces the same function")
+        func conflict() async throws {
+            let report = try await Self.boot.report()
+            let id = try await Laboratory.shared().update(.auxv).id.prefix(12)
+            for step in ["not on the first", "not on the first: check"] {
+                let said = try report.output(step, status: Int(Status.verificationRefused))
+                #expect(said.contains("prctl_set_auxv"), "\(said)")
+                #expect(said.contains(id), "\(said)")
+            }
+        }
+
+        @Test("what others stand on cannot be undone", arguments: ["undo first", "undo second"])
+        func order(_ step: String) async throws {
+            let said = try await Self.boot.report().output(step, status: Int(Status.busy))
+            #expect(said.contains("a later update stands on this one"), "\(said)")
+        }
+
+        @Test func undoLeavesNothing() async throws {
+            let report = try await Self.boot.report()
+            for step in ["undo plain", "undo third", "undo second at last", "undo all"] {
+                _ = try report.output(step)
+            }
+            #expect(try report.output("traces") == "")
+            #expect(report.warnings.isEmpty)
+        }
+
+        @Test func theGroundIsRecorded() async throws {
+            let laboratory = try await Laboratory.shared()
+            let third = try await laboratory.update(.dumpableOnAuxv)
+            let ids = try await [
+                laboratory.update(.auxv).id, laboratory.update(.auxvAgain).id,
+            ]
+            let manifest = try Update(archive: third.archive).manifest
+            #expect(manifest.depends.map { String($0.prefix(ids[0].count)) } == ids)
+            let shown = try await laboratory.run("show", third.id)
+            for id in manifest.depends { #expect(shown.text.contains("depends on  \(id)"), "\(shown.text)") }
+            let rebuilt = try await laboratory.run("verify", "--rebuild", "--cached", third.id)
+            #expect(rebuilt.succeeded, "\(rebuilt.said)")
+        }
+
+        @Test func whatIsNoUpdateCannotBeTheGround() async throws {
+            let laboratory = try await Laboratory.shared()
+            let commit = try await laboratory.commit(.comment)
+            let result = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--on", "deadbeefdead", commit)
+            #expect(result.status == Status.notFound, "\(result.said)")
+        }
+    }
+}
+
+extension Sequence {
+    /// The results of an asynchronous function, in order.
+    fileprivate func asyncMap<T>(_ transform: (Element) async throws -> T) async rethrows -> [T] {
+        var results: [T] = []
+        for element in self { results.append(try await transform(element)) }
+        return results
+    }
+}
