@@ -105,7 +105,9 @@ public struct Tracing: Sendable {
             let words = line.split(whereSeparator: { $0 == " " || $0 == "\t" })
             guard words.count >= 3, let address = UInt64(words[0], radix: 16) else { return nil }
             let place = words[2].split(separator: "+")
-            let offset = place.count == 2 ? UInt64(place[1].dropFirst(2), radix: 16) : 0
+            // Where the kernel does not find the symbol by its address, a size may follow the offset.
+            let offset =
+                place.count == 2 ? UInt64(place[1].dropFirst(2).prefix { $0 != "/" }, radix: 16) : 0
             guard let symbol = place.first, let offset else { return nil }
             return KernelProbe(
                 address: address, symbol: String(symbol), offset: offset, kind: String(words[1]),

@@ -27,6 +27,10 @@ struct MatchAttempt {
             let target = redirect(in: miss.run, at: address)
         {
             let module = state.symbols.nearest(to: target)?.symbol.module
+            // An update never redirects its own code: that is a call at its end.
+            if let module, address != entry, state.symbols.nearest(to: address)?.symbol.module == module {
+                break
+            }
             // Updates of this project are modules of this name.
             guard module?.hasPrefix("ksplice_") == true else {
                 if module == Self.probes { break }
@@ -36,13 +40,14 @@ struct MatchAttempt {
             address = target
             outcome = run(at: target)
         }
-        guard case .missed(var miss) = outcome, !state.environment.isImage else { return outcome }
+        guard case .missed(let last) = outcome, !state.environment.isImage else { return outcome }
         guard let newest = redirected.last.map({ state.symbols.describe($0.target) }) else {
-            return explained(miss)
+            return explained(last)
         }
         for (older, _) in redirected.reversed() {
             if let found = underRedirect(older.run, at: older.address) { return found }
         }
+        guard case .missed(var miss) = explained(last) else { return outcome }
         if miss.mismatch.cause == .differentCode { miss.mismatch.cause = .otherUpdate }
         miss.mismatch.explanation = "redirected to \(newest), where \(miss.mismatch.explanation)"
         return .missed(miss)
@@ -128,7 +133,8 @@ struct MatchAttempt {
     private func underRedirect(_ run: [UInt8], at address: UInt64) -> Outcome? {
         let site = Self.entrySite(of: span).offset
         let jump = span.start + site..<span.start + site + 5
-        guard !span.code.unit.required.contains(span.symbolIndex), jump.upperBound <= span.range.upperBound,
+        guard run.count == span.size, !span.code.unit.required.contains(span.symbolIndex),
+            jump.upperBound <= span.range.upperBound,
             span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound)
                 .allSatisfy({
                     $0.offset + ($0.type == 1 ? 8 : 4) <= jump.lowerBound || $0.offset >= jump.upperBound
