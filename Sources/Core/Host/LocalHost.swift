@@ -48,6 +48,7 @@ public final class LocalHost: Host, Sendable {
     static let windowPath = "/sys/kernel/ksplice/window"
 
     public func window() async throws -> any OpenMemory {
+        let before = try Self.windows()
         let code = Files.store("1", into: Self.windowPath)
         switch code {
         case 0: break
@@ -63,13 +64,18 @@ public final class LocalHost: Host, Sendable {
             )
         default: throw Failure.system("open a window with", Self.windowPath, errno: code)
         }
-        for name in try Files.list("/proc/self/fd") {
-            guard let descriptor = Int32(name),
-                Files.linkTarget("/proc/self/fd/\(name)") == "anon_inode:[ksplice-window]"
-            else { continue }
-            return KcoreMemory.window(descriptor)
+        guard let descriptor = try Self.windows().subtracting(before).first else {
+            throw Failure("ksplice.ko has opened a window that is not in '/proc/self/fd'")
         }
-        throw Failure("ksplice.ko has opened a window that is not in '/proc/self/fd'")
+        return KcoreMemory.window(descriptor)
+    }
+
+    /// The descriptors of this process's open windows.
+    private static func windows() throws -> Set<Int32> {
+        Set(
+            try Files.list("/proc/self/fd").compactMap { name in
+                Files.linkTarget("/proc/self/fd/\(name)") == "anon_inode:[ksplice-window]" ? Int32(name) : nil
+            })
     }
 
     public func read(_ path: String) async throws -> [UInt8] { try Files.read(path) }

@@ -61,6 +61,11 @@ public struct Applier: Sendable {
         try await loadCore(update, prepared.symbols, prepared.running, exports: prepared.checksums)
         let module = try prepared.module(update)
         let name = Self.moduleName(update.id)
+        // Nobody unloads ksplice.ko while its window is open; once it is loaded, the update holds it. A kernel that refuses
+        // the window has nobody who comes and goes for it.
+        let hold: (any OpenMemory)?
+        do { hold = try await host.window() } catch { hold = nil }
+        defer { hold?.close() }
         // ksplice.ko came after the symbols were read; its functions are looked up now.
         let resolved = try updateModule(module, prepared, core: try await host.symbols())
         try await host.load(module: resolved, name: name, parameters: "")

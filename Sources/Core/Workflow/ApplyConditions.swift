@@ -28,7 +28,12 @@ struct ApplyConditions {
     func exports(_ symbols: KernelSymbols) throws {
         let module = try ObjectFile(update.file(Update.Path.module), name: Update.Path.module)
         for export in try readExports(module: module, object: Update.Path.module) {
-            guard let holder = symbols.named("__ksymtab_" + export.name).first else { continue }
+            // What an earlier apply of the same update has left does not count.
+            guard
+                let holder = symbols.named("__ksymtab_" + export.name).first(where: {
+                    $0.module != Applier.moduleName(update.id)
+                })
+            else { continue }
             throw Failure(
                 "the update exports '\(export.name)', which \(holder.module.map { "the module '\($0)'" } ?? "the kernel") exports already",
                 status: .busy, hint: "undo the update that exports it first")
