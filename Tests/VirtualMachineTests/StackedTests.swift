@@ -22,6 +22,19 @@ extension KernelChange {
         change.ground = [.auxv, .auxvAgain]
         return change
     }()
+    /// Brings a static variable, and one that uses it in a function that the first does not change.
+    static let bringer = KernelChange(
+        "sys: count",
+        KernelChange.Edit(
+            path: "kernel/sys.c", old: "int overflowuid = DEFAULT_OVERFLOWUID;",
+            new: "static int brought_count;\nint overflowuid = DEFAULT_OVERFLOWUID;"),
+        KernelChange.Edit(
+            path: "kernel/sys.c", old: "\tif (len > sizeof(user_auxv))\n",
+            new: "\tbrought_count++;\n\tif (len > sizeof(user_auxv))\n"))
+    static let usesBrought = KernelChange(
+        "prctl: count", "kernel/sys.c",
+        "if (arg2 != SUID_DUMP_DISABLE && arg2 != SUID_DUMP_USER) {",
+        "if (arg2 > 2 + brought_count) {")
     /// Changes the same function in the kernel's own source.
     static let auxvOtherwise = KernelChange(
         "sys: no vector of one entry, in the kernel's source", "kernel/sys.c",
@@ -148,6 +161,26 @@ extension VirtualMachineTests {
             for id in manifest.depends { #expect(shown.text.contains("depends on  \(id)"), "\(shown.text)") }
             let rebuilt = try await laboratory.run("verify", "--rebuild", "--cached", third.id)
             #expect(rebuilt.succeeded, "\(rebuilt.said)")
+        }
+
+        @Test("what an older update has brought, and half a ground, are refused by create")
+        func unsafeGrounds() async throws {
+            let laboratory = try await Laboratory.shared()
+            let first = try await laboratory.update(.bringer)
+            let commit = try await laboratory.commit(.usesBrought, on: first.commit)
+            let brought = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--on", first.id, commit)
+            #expect(brought.status == Status.cannotBePatched, "\(brought.said)")
+            #expect(
+                brought.errorText.contains(
+                    "refers to 'brought_count' of kernel/sys.c, which an update before it"),
+                "\(brought.said)")
+            let second = try await laboratory.update(.auxvAgain)
+            let third = try await laboratory.update(.dumpableOnAuxv)
+            let half = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--on", second.id, third.commit)
+            #expect(half.status == Status.fatal, "\(half.said)")
+            #expect(half.errorText.contains("was itself made on update"), "\(half.said)")
         }
 
         @Test func whatIsNoUpdateCannotBeTheGround() async throws {

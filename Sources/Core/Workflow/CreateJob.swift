@@ -308,6 +308,9 @@ struct CreateJob {
             files[unit.object] = difference.preObjectBytes
         }
         let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
+        try ground.check(
+            assembly.references, assembly.units,
+            assembly.units.map { try ObjectFile(draft.file($0.object), name: $0.path) })
         let proof = try await clock.measure("proof") {
             try await EarlyProof(
                 kernel: kernel, imported: assembly.imported, unprovable: ground.names()

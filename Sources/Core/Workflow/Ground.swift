@@ -16,7 +16,21 @@ struct Ground {
         sourceTree = try repository.tree(of: sourceCommit)
         self.updates = updates
         var tree = sourceTree
+        var known = Set<String>()
         for update in updates {
+            let name = "update \(update.id.prefix(12))"
+            if let missing = update.manifest.depends.first(where: { !known.contains($0) }) {
+                throw Failure(
+                    "\(name) was itself made on update \(missing.prefix(12))",
+                    hint: "--on \(missing.prefix(12)) --on \(update.id.prefix(12))")
+            }
+            if let constant = update.manifest.constants.first {
+                throw Failure(
+                    "\(name) replaces the constant '\(constant.symbol)' in place: nothing can be made on it",
+                    status: .cannotBePatched, hint: "make one update of both changes, from a range of commits"
+                )
+            }
+            known.insert(update.id)
             let change = try await repository.change(
                 patch: update.file(Update.Path.patch), name: "update \(update.id.prefix(12))", tree: tree)
             tree = try repository.postTree(change, preTree: tree)
@@ -42,6 +56,28 @@ struct Ground {
         let pre = try repository.blob(path, tree: sourceTree)
         let hunks = try repository.hunks(pre: pre ?? [], post: post ?? [])
         return post.map { addLineMarkers($0, hunks: pre == nil ? [] : hunks) }
+    }
+
+    /// Fails where new code refers to something of a unit that an older update has brought there: where that is in memory is
+    /// not certain to be learned, and the kernel may have another thing of that name.
+    func check(_ references: [Manifest.Reference], _ units: [Manifest.Unit], _ pre: [ObjectFile]) throws {
+        var original: [String: Set<String>] = [:]
+        for update in updates.reversed() {
+            for unit in update.manifest.units {
+                let object = try ObjectFile(update.file(unit.object), name: unit.path)
+                original[unit.path] = Set(
+                    object.symbols.lazy.filter(\.isDefinedInSection).map(\.name))
+            }
+        }
+        for reference in references {
+            guard let index = reference.preSymbol, let known = original[units[reference.unit].path],
+                case let symbol = pre[reference.unit].symbols[index], symbol.isDefinedInSection,
+                !symbol.name.isEmpty, !known.contains(symbol.name)
+            else { continue }
+            throw Failure(
+                "new code refers to '\(symbol.name)' of \(units[reference.unit].path), which an update before it has brought",
+                status: .cannotBePatched, hint: "make one update of both changes, from a range of commits")
+        }
     }
 
     /// Names of functions and objects that the updates bring along: those that they replace, and new ones.
