@@ -64,22 +64,40 @@ starts() { for _ in $(seq 50); do "$@" >/dev/null 2>&1 || true; done; }
 help_time=$(seconds starts git ksplice -h)
 version_time=$(seconds starts git --version)
 
+# A typical update's ten units, whole: against the kernel's files, and below against the guest's memory.
+units="kernel/sys.c kernel/signal.c kernel/fork.c fs/open.c fs/read_write.c fs/namei.c mm/mmap.c net/core/dev.c net/ipv4/tcp.c lib/vsprintf.c"
+git ksplice match -q --kernel debian --save "$work/pre" $units >/dev/null 2>&1
+objects=$(find "$work/pre" -name '*.o' | sort)
+offline() { git ksplice match --kernel debian --object --json $objects 2>/dev/null; }
+offline_time=$(seconds offline)
+offline=$(for _ in 1 2 3 4 5; do offline | sed 's/.*"match_ns":\([0-9]*\).*/\1 &/'; done | sort -n | sed -n 3p)
+# Of the largest of a command's processes, in KiB: getrusage(RUSAGE_CHILDREN).ru_maxrss.
+peak=$(perl -e 'open STDOUT, ">/dev/null"; system @ARGV; my $b = "\0" x 144; syscall(98, -1, $b) == 0 or exit 1; print STDERR unpack("x32 q", $b)' \
+	git ksplice match --kernel debian --object -q $objects 2>&1)
+
 tasks='for i in $(seq 950); do sleep 1000 & done; sleep 5; ls -d /proc/[0-9]* | wc -l'
 cycle='for i in 1 2 3 4 5; do git-ksplice apply -q $U >/dev/null; cat /sys/kernel/ksplice/*/pause_ns; git-ksplice undo -q --all >/dev/null; done'
 git ksplice test --run "true" HEAD >/dev/null 2>&1
 cat > "$work/guest.sh" <<EOF
 [ -e /tmp/measured ] && exit 0
 touch /tmp/measured
-U=/root/update.tar.gz
+U=\$(ls /root/*.tar.gz)
 git-ksplice check --json \$U 2>/dev/null
+git-ksplice match --object --json /root/*.o 2>/dev/null | sed 's/^/ten /'
 echo tasks \$(ls -d /proc/[0-9]* | wc -l)
 $cycle
 $tasks
 $cycle
 EOF
-guest=$(git ksplice test -q --timeout 600 --memory 2048 --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
+copies=$(for object in $objects; do printf -- '--copy %s ' "$object"; done)
+guest=$(git ksplice test -q $copies --timeout 600 --memory 2048 --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
 match=$(echo "$guest" | grep matched_functions)
 field() { echo "$match" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
+# What match says, as a row.
+rates() {
+	sed -n 's/.*"functions":\([0-9]*\),"bytes":\([0-9]*\),"match_ns":\([0-9]*\),"complete":true.*/\1 \2 \3/p' |
+		awk '{ printf "%d functions, %d bytes, %.0f ms: %.1f MB/s, %d functions/s", $1, $2, $3 / 1e6, $2 * 1000 / $3, $1 * 1e9 / $3 }'
+}
 pauses=$(echo "$guest" | grep -E '^[0-9]+$')
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 few=$(echo "$pauses" | head -n 5 | median)
@@ -94,5 +112,8 @@ row "create, warm workspace" "$warm s, $(ratio "$warm" "$unit") times that"
 row "create again, same input" "$again s"
 row "50 starts of git ksplice -h" "$help_time s, $(ratio "$help_time" "$version_time") times git --version"
 row "matching in the guest" "$(field matched_functions) functions, $(field matched_bytes) bytes, $(( $(field match_ns) / 1000000 )) ms"
+row "matching 10 whole objects offline (median of 5)" "$(echo "$offline" | rates)"
+row "the whole command" "$offline_time s, at most $((peak / 1024)) MiB"
+row "matching the same objects in the guest" "$(echo "$guest" | grep '^ten ' | rates)"
 row "pause, $(echo "$guest" | sed -n 's/^tasks //p') tasks (median of 5)" "$few ns"
 row "pause, $many_tasks tasks (median of 5)" "$many ns"
