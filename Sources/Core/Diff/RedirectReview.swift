@@ -5,6 +5,12 @@ enum RedirectReview {
     /// Bytes of `jmp rel32`.
     static let jumpSize = 5
 
+    /// Whether a redirect at the entry of a function that was found would cross a cache line: its bytes are one store only
+    /// within one.
+    static func isSplit(_ found: MatchedFunction) -> Bool {
+        (found.address &+ UInt64(found.entrySite)) % 64 > 64 - UInt64(jumpSize)
+    }
+
     /// Findings for the replaced functions of one unit.
     static func findings(
         _ object: ObjectFile, functions: [UnitDifference.ChangedFunction], path: String, tables: [String: Int]

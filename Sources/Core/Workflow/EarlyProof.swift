@@ -115,7 +115,7 @@ private struct ProvenUnit {
         return difference.functions.compactMap { function in
             guard function.partOf == nil, let symbol = function.preSymbol,
                 let found = result.function(unit: unit, symbolIndex: symbol),
-                (found.address &+ UInt64(found.entrySite)) % 64 > 64 - 5
+                RedirectReview.isSplit(found)
             else { return nil }
             return RedirectReview.noRoom(
                 difference.path, function.name,

@@ -34,7 +34,7 @@ struct RedirectRoom {
                 ("size", "'\(function)' has \(found.runSize) bytes, and the redirect would stand at \(site)")
             ]
         }
-        if (found.address &+ UInt64(site)) % 64 > 64 - UInt64(size) {
+        if RedirectReview.isSplit(found) {
             return [("cache-line", "'\(function)', \(hex(found.address &+ UInt64(site)))")]
         }
         // A byte by itself is a lock prefix, which a redirect may cover.
