@@ -127,18 +127,11 @@ public struct Applier: Sendable {
         guard let access = try await memoryAccess(update, symbols, running, mayLoad: true) else {
             preconditionFailure("ksplice.ko may be loaded, and was not")
         }
-        do {
+        return try await access.use(progress: progress) { memory in
             progress("matching the code that runs")
             let matched = try MatchedUpdate(
-                update, memory: access.memory, symbols: symbols,
-                livePatches: try await host.livePatches())
-            let result = try await body(
-                PreparedUpdate(update, matched, running: running, loaded: loaded))
-            await access.end(progress: progress)
-            return result
-        } catch {
-            await access.end(progress: progress)
-            throw error
+                update, memory: memory, symbols: symbols, livePatches: try await host.livePatches())
+            return try await body(PreparedUpdate(update, matched, running: running, loaded: loaded))
         }
     }
 
@@ -180,7 +173,7 @@ public struct Applier: Sendable {
                 return try prepared.address(of: name)
             }
             guard let symbols else { return ModuleResolver.moduleSpace.lowerBound }
-            guard let address = symbols.named(name, in: "ksplice").first?.address else {
+            guard let address = symbols.named(name, in: CoreModule.name).first?.address else {
                 throw Failure("ksplice.ko is loaded but has no '\(name)'")
             }
             return address

@@ -32,25 +32,20 @@ extension Applier {
         _ = await forecast.collect(.neighbours) { try await conditions.livePatches() }
         _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
         let access = try await look(update, symbols, running, mayLoad: mayLoad, isThere: isThere, &forecast)
-        do {
-            var found: MatchedUpdate?
-            if let access {
-                let patches = try await host.livePatches()
-                found = matched(
-                    update, access.memory, symbols, patches, isThere: isThere, &forecast)
-            }
+        guard let access else {
+            try await lookAround(update, replaced(update, nil, symbols), symbols, &forecast)
+            return forecast
+        }
+        try await access.use(progress: progress) { memory in
+            let patches = try await host.livePatches()
+            let found = matched(update, memory, symbols, patches, isThere: isThere, &forecast)
             if let found {
                 forecast.statistics = found.result.statistics
                 await dryRun(update, found, running, loaded, &forecast)
             }
-            let places = replaced(update, found, symbols)
-            try await lookAround(update, places, symbols, &forecast)
-            await access?.end(progress: progress)
-            return forecast
-        } catch {
-            await access?.end(progress: progress)
-            throw error
+            try await lookAround(update, replaced(update, found, symbols), symbols, &forecast)
         }
+        return forecast
     }
 
     /// The way to the kernel's memory. Nil where there is none, which the forecast then says; where it has nothing else to say

@@ -32,7 +32,7 @@ struct Ground {
             }
             known.insert(update.id)
             let change = try await repository.change(
-                patch: update.file(Update.Path.patch), name: "update \(update.id.prefix(12))", tree: tree)
+                patch: update.file(Update.Path.patch), name: name, tree: tree)
             tree = try repository.postTree(change, preTree: tree)
         }
         self.tree = tree

@@ -42,6 +42,20 @@ struct MemoryAccess {
             hints: ["the kernel has no CONFIG_PROC_KCORE, or a container hides it", hint])
     }
 
+    /// Reads, and ends the reading whatever comes of it.
+    func use<Result>(
+        progress: (String) -> Void, _ body: (any KernelMemory) async throws -> Result
+    ) async throws -> Result {
+        do {
+            let result = try await body(memory)
+            await end(progress: progress)
+            return result
+        } catch {
+            await end(progress: progress)
+            throw error
+        }
+    }
+
     /// Ends the reading, and unloads ksplice.ko if it came for this alone and no update has come since.
     func end(progress: (String) -> Void) async {
         window?.close()

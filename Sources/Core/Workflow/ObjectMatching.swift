@@ -141,16 +141,11 @@ public struct ObjectMatcher: Sendable {
                 "an applied update brings ksplice.ko, which shows it; with --kernel, the kernel's files are compared"
             )
         }
-        do {
-            let result = try match(
-                units, access.memory, symbols, isImage: false,
+        return try await access.use(progress: progress) { memory in
+            try match(
+                units, memory, symbols, isImage: false,
                 evidence: MatchEvidence(livePatches: try await host.livePatches()),
                 missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
-            await access.end(progress: progress)
-            return result
-        } catch {
-            await access.end(progress: progress)
-            throw error
         }
     }
 
