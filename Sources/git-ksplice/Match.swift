@@ -82,6 +82,7 @@ struct Match: AsyncParsableCommand {
             let running = try await host.identity()
             summary = try await registry.summary(running.buildID)
         }
+        let files = try self.files.map { try repository.treePath($0) }
         let units = try await matcher.compile(
             files, summary, repository, kernelSources: try Locations.kernelSources(),
             allowsOtherCompiler: allowOtherCompiler)
@@ -106,6 +107,9 @@ struct Match: AsyncParsableCommand {
             if quiet, unit.failures.isEmpty { continue }
             print("\(unit.path)\(place): \(unit.functions) functions match, \(unit.bytes) bytes")
             for name in unit.traced where !quiet { print("  traced   \(name)") }
+            for name in unit.probed where !quiet {
+                print("  probed   \(name): what its kprobes cover was not compared")
+            }
             for function in unit.absent where !quiet {
                 print("  absent   \(function.name): \(function.reason)")
             }

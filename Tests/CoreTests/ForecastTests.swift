@@ -70,7 +70,7 @@ import Testing
         return MatchedFunction(
             symbolIndex: 1, name: "changed", entry: address, address: address, runSize: size,
             bytes: [UInt8](repeating: byte, count: size), mask: mask, entrySite: site, hasFentry: true,
-            isTraced: false)
+            isTraced: false, isProbed: false)
     }
 
     private func causes(_ function: MatchedFunction, _ probes: [KernelProbe]? = [], isPart: Bool = false)

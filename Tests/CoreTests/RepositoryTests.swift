@@ -24,6 +24,28 @@ import Testing
         await #expect(throws: Failure.self) { try await Repository(directory: "/proc") }
     }
 
+    @Test func pathsAreTakenAsGitTakesThem() async throws {
+        let fixture = try await GitFixture()
+        _ = try await fixture.commit("one", ["a/b": "x\n"])
+        try await fixture.git("clone", "-q", "--bare", ".", "bare.git")
+        let repository = try await Repository(directory: fixture.directory)
+        let bare = try await Repository(directory: fixture.directory + "/bare.git")
+        let top = try #require(repository.worktree)
+        for (argument, folder) in [
+            ("a/b", top), ("./a//b", top), ("b", top + "/a"), ("../a/b", top + "/a"), (top + "/a/b", "/"),
+            (fixture.directory + "/a/../a/b", "/"), ("a/b", "/"), ("x/../a/b", "/"),
+        ] {
+            #expect(try repository.treePath(argument, from: folder) == "a/b", "\(argument) in \(folder)")
+        }
+        #expect(try repository.treePath("a/new", from: top) == "a/new")
+        #expect(try bare.treePath("a/./b", from: top) == "a/b")
+        for argument in ["/etc/passwd", "../x", "/", "/nowhere/b", top] {
+            let failure = #expect(throws: Failure.self) { try repository.treePath(argument, from: top) }
+            #expect(failure?.message.contains("is outside of the repository") == true)
+        }
+        #expect(throws: Failure.self) { try bare.treePath(top + "/a/b", from: top) }
+    }
+
     @Test func opensWithWorktreeConfiguration() async throws {
         let fixture = try await GitFixture()
         let id = try await fixture.commit("one", ["a": "x\n"])

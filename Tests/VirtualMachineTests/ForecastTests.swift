@@ -49,6 +49,13 @@ extension VirtualMachineTests {
                 status: Status.busy,
                 point: "room", message: "a probe, which is disabled, stands at prctl_set_auxv+0x"),
             Situation(
+                name: "a probe in a function that stays",
+                begin: """
+                    for o in $(seq 12 40); do echo "p:stays getrusage+$o" >> kprobe_events 2>/dev/null && break; done
+                    echo 1 > events/kprobes/stays/enable; grep getrusage /sys/kernel/debug/kprobes/list
+                    """,
+                end: "\(undo); echo 0 > events/kprobes/stays/enable; \(removeProbe)"),
+            Situation(
                 name: "a probe on the entry",
                 begin:
                     "probe entry 0; echo 1 > events/kprobes/entry/enable",

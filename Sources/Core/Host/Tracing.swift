@@ -48,9 +48,13 @@ public struct Tracing: Sendable {
             guard try await host.exists(path) else { continue }
             functions = Self.functions(String(decoding: try await host.read(path), as: UTF8.self))
         }
-        if try await host.exists(Self.probeList) {
-            probes = Self.probes(String(decoding: try await host.read(Self.probeList), as: UTF8.self))
-        }
+        probes = try await Self.probes(of: host)
+    }
+
+    /// Nil where the list cannot be read.
+    static func probes(of host: any Host) async throws -> [KernelProbe]? {
+        guard try await host.exists(probeList) else { return nil }
+        return probes(String(decoding: try await host.read(probeList), as: UTF8.self))
     }
 
     /// The kinds of tracers, by a word in what the kernel prints of them.

@@ -6,9 +6,6 @@ struct MatchAttempt {
     let span: Span
     let entry: UInt64
 
-    /// The pseudo module under which kallsyms lists the out-of-line code of probes.
-    private static let probes = "__builtin__kprobes"
-
     enum Outcome {
         case found(MatchTask.Found)
         case missed(MatchTask.Missed)
@@ -33,7 +30,7 @@ struct MatchAttempt {
             }
             // Updates of this project are modules of this name.
             guard module?.hasPrefix("ksplice_") == true else {
-                if module == Self.probes { break }
+                if module == ProbedCode.module { break }
                 return foreign(miss, target, module)
             }
             redirected.append((miss, target))
@@ -72,7 +69,8 @@ struct MatchAttempt {
             return .missed(.init(entry: entry, address: address, run: [], mismatch: mismatch))
         }
         var rigid = SpanComparison(
-            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true)
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true,
+            probed: probed(raw, at: address))
         let reason: Mismatch
         do {
             try rigid.compare()
@@ -91,6 +89,14 @@ struct MatchAttempt {
             let better = error.offset > reason.offset ? error : reason
             return .missed(.init(entry: entry, address: address, run: raw, mismatch: better))
         }
+    }
+
+    private var isRequired: Bool { span.code.unit.required.contains(span.symbolIndex) }
+
+    /// The probes that are passed over. What is to be replaced must be proven to the last byte, and a probe's out-of-line code
+    /// leads back into it.
+    private func probed(_ run: [UInt8], at address: UInt64) -> ProbedCode {
+        isRequired ? .none : ProbedCode(of: run, at: address, state)
     }
 
     /// The last function of a module may be shorter than pre, with nothing behind it: where they part is told all the same. Nil
@@ -133,7 +139,7 @@ struct MatchAttempt {
     private func underRedirect(_ run: [UInt8], at address: UInt64) -> Outcome? {
         let site = Self.entrySite(of: span).offset
         let jump = span.start + site..<span.start + site + 5
-        guard run.count == span.size, !span.code.unit.required.contains(span.symbolIndex),
+        guard run.count == span.size, !isRequired,
             jump.upperBound <= span.range.upperBound,
             span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound)
                 .allSatisfy({
@@ -143,7 +149,8 @@ struct MatchAttempt {
         var raw = run
         raw.replaceSubrange(site..<site + 5, with: span.bytes[jump])
         var comparison = SpanComparison(
-            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true)
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true,
+            probed: probed(raw, at: address))
         do { try comparison.compare() } catch { return nil }
         for offset in site..<site + 5 { comparison.match.mask[offset] = 0 }
         return .found(.init(entry: entry, address: address, match: comparison.match))
@@ -162,20 +169,25 @@ struct MatchAttempt {
 
     /// Recognises what probes leave behind.
     private func explained(_ miss: MatchTask.Missed) -> Outcome {
+        if miss.mismatch.cause == .kprobe { return .missed(miss) }
         var miss = miss
         let at =
             X86Instruction.covering(miss.mismatch.runOffset, of: miss.run, from: 0)?.start
             ?? miss.mismatch.runOffset
         guard miss.run.indices.contains(at) else { return .missed(miss) }
         if miss.run[at] == 0xcc && span.start + at < span.bytes.count && span.bytes[span.start + at] != 0xcc {
-            miss.mismatch.cause = .kprobe
-            miss.mismatch.explanation = "a breakpoint stands here: a kprobe or a debugger"
-        } else if let branch = X86Branch(miss.run, at: at), branch.kind == .jump, branch.width == 4 {
-            let target = miss.address &+ UInt64(at + branch.length) &+ UInt64(bitPattern: branch.displacement)
-            if let (symbol, _) = state.symbols.nearest(to: target), symbol.module == Self.probes {
-                miss.mismatch.cause = .kprobe
-                miss.mismatch.explanation = "an optimised kprobe stands here"
+            let isListed = state.evidence.probes.map { probes in
+                probes.contains { $0.address == miss.address &+ UInt64(at) }
             }
+            (miss.mismatch.cause, miss.mismatch.explanation) =
+                switch isListed {
+                case true: (.kprobe, "a kprobe stands here")
+                case false: (.differentCode, "a breakpoint stands here that is no kprobe")
+                case nil: (.kprobe, "a breakpoint stands here: a kprobe or a debugger")
+                }
+        } else if ProbedCode.isOptimised(miss.run, at, miss.address, state) {
+            miss.mismatch.cause = .kprobe
+            miss.mismatch.explanation = "an optimised kprobe stands here"
         }
         return .missed(miss)
     }

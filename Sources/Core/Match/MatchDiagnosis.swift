@@ -9,10 +9,15 @@ public struct MatchEvidence: Sendable {
     public var madeFor: KernelIdentity?
     /// Functions by the name of the live patch that replaces them, as `/sys/kernel/livepatch` lists them.
     public var livePatches: [String: [String]]
+    /// The kernel's own list of kprobes; nil where it cannot be read.
+    public var probes: [KernelProbe]?
 
-    public init(madeFor: KernelIdentity? = nil, livePatches: [String: [String]] = [:]) {
+    public init(
+        madeFor: KernelIdentity? = nil, livePatches: [String: [String]] = [:], probes: [KernelProbe]? = nil
+    ) {
         self.madeFor = madeFor
         self.livePatches = livePatches
+        self.probes = probes
     }
 }
 

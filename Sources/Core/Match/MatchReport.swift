@@ -57,7 +57,7 @@ struct MatchReport {
             symbolIndex: span.symbolIndex, name: span.name, entry: found.entry, address: found.address,
             runSize: found.match.run.count, bytes: found.match.run, mask: found.match.mask,
             entrySite: site.offset,
-            hasFentry: site.hasFentry, isTraced: found.match.isTraced)
+            hasFentry: site.hasFentry, isTraced: found.match.isTraced, isProbed: found.match.isProbed)
     }
 
     private func absent(_ task: MatchTask, _ reason: String) -> AbsentFunction {

@@ -40,6 +40,9 @@ public struct MatchedFunction: Sendable {
     public var hasFentry: Bool
     /// Whether the fentry site calls a tracer now.
     public var isTraced: Bool
+    /// Whether kprobes stand on some of its instructions: what these cover is taken to be as in pre. Never of a function that
+    /// was required.
+    public var isProbed: Bool
 }
 
 /// A function of a pre object that the kernel does not hold.

@@ -23,7 +23,7 @@ enum MismatchHints {
         case .unreadable: ["/proc/kcore must be readable, and the module must not go away meanwhile"]
         case .kprobe:
             [
-                "remove the probe, then try again: /sys/kernel/debug/kprobes/list has those that are set"
+                "remove the probe, then try again: /sys/kernel/debug/kprobes/list has those that are set (if it is not there: mount -t debugfs debugfs /sys/kernel/debug)"
             ]
         case .traced: ["switch off what traces '\(function)', then try again"]
         case .redirected: ["unload what has redirected it (lsmod), then try again"]

@@ -33,16 +33,25 @@ struct SpanComparison {
     var pending: [(pre: Int, run: Int, at: Int)] = []
     /// Whether both sides have the same layout.
     let isRigid: Bool
+    /// What probes cover; of a function that is to be replaced, nothing may be.
+    let probed: ProbedCode
 
     private var code: UnitCode { span.code }
 
-    init(state: MatchState, span: Span, entry: UInt64, address: UInt64, raw: [UInt8], isRigid: Bool) {
+    /// - Parameter probed: with `isRigid` only: what the covered bytes are is not known, so that pre must say where instructions
+    ///   begin.
+    init(
+        state: MatchState, span: Span, entry: UInt64, address: UInt64, raw: [UInt8], isRigid: Bool,
+        probed: ProbedCode = .none
+    ) {
         self.state = state
+        self.probed = probed
         self.span = span
         self.entry = entry
         self.address = address
         self.isRigid = isRigid
-        var run = raw
+        var run = probed.uncovered(
+            raw, in: 0..<span.size, from: Array(span.bytes[span.start..<span.start + span.size]))
         if !state.environment.isImage && isRigid {
             for lock in span.code.sites.locks(in: span.range, of: span.section)
             where lock - span.start < run.count && run[lock - span.start] == 0x3e {
@@ -87,6 +96,8 @@ struct SpanComparison {
             }
         }
         markLocks()
+        for offset in probed.covered.joined() where offset < match.mask.count { match.mask[offset] = 0 }
+        match.isProbed = !probed.covered.isEmpty
     }
 
     /// Lock prefixes change when the first second processor comes or the last one goes.
@@ -124,14 +135,48 @@ struct SpanComparison {
         guard let field = kind.field(in: run, at: runOffset),
             relocation.offset + kind.width <= span.range.upperBound
         else { throw unsupported(relocation.offset, "a relocated field crosses the function's end") }
+        let offset = relocation.offset - span.start
+        if probed.overlaps(runOffset..<runOffset + kind.width) {
+            try compareCovered(relocation, kind, runOffset)
+            return kind.width
+        }
         let value = kind.symbolValue(
             field: field, addend: relocation.addend, place: address &+ UInt64(runOffset))
-        let offset = relocation.offset - span.start
         if let reason = take(relocation, section: span.section, value: value, at: offset) {
             throw Mismatch(
                 offset: offset, runOffset: runOffset, cause: reason.cause, explanation: reason.text)
         }
         return kind.width
+    }
+
+    /// What an optimised probe leaves visible of a field must be that of a value that the symbol is known to have. It
+    /// proves nothing of the symbol.
+    private func compareCovered(_ relocation: Relocation, _ kind: X86Relocation, _ runOffset: Int)
+        throws(Mismatch)
+    {
+        let visible = (0..<kind.width).filter { !probed.covers(runOffset + $0) }
+        if visible.isEmpty { return }
+        let offset = relocation.offset - span.start
+        var mismatch = Mismatch(
+            offset: offset, runOffset: runOffset, cause: .kprobe,
+            explanation: "an optimised kprobe covers a part of a reference, and the rest proves nothing")
+        guard case .symbol(let key, let shift, nil) = code.referent(relocation, section: span.section) else {
+            throw mismatch
+        }
+        let known = state.learned[key].map { [$0] } ?? state.space.allowed(key) ?? []
+        let zero = kind.symbolValue(
+            field: 0, addend: relocation.addend, place: address &+ UInt64(runOffset))
+        let agrees = known.contains { value in
+            let field = value &- UInt64(bitPattern: shift) &- zero
+            return visible.allSatisfy {
+                run[runOffset + $0] == UInt8(truncatingIfNeeded: field >> (8 * UInt64($0)))
+            }
+        }
+        if agrees { return }
+        mismatch.explanation =
+            "what an optimised kprobe leaves of a reference to '\(state.space.title(key))' does not lead there"
+        mismatch.cause = known.isEmpty ? .kprobe : .symbolConflict
+        throw mismatch
     }
 
     struct Objection {
@@ -230,6 +275,8 @@ struct SpanComparison {
     }
 
     private func equal(_ variant: PatchVariant, at runOffset: Int) -> Bool {
+        let run = probed.uncovered(
+            run, in: runOffset..<runOffset + variant.bytes.count, from: variant.bytes, start: runOffset)
         var index = 0
         while index < variant.bytes.count {
             if let nops = variant.nops.first(where: { $0.lowerBound == index }) {
@@ -253,6 +300,9 @@ struct SpanComparison {
         for field in variant.fields {
             let place = runOffset + field.offset
             let at = site.offset - span.start
+            if probed.overlaps(place..<place + field.width) {
+                return Objection(cause: .kprobe, text: "an optimised kprobe covers a part of it")
+            }
             if case .relocation(let relocation, let section) = field.target {
                 guard let kind = X86Relocation.of(relocation.type),
                     let value = fieldValue(kind, field.width, relocation, place)

@@ -24,6 +24,8 @@ struct SpanMatch {
     var run: [UInt8] = []
     var mask: [UInt8] = []
     var isTraced = false
+    /// Whether probes cover some of it.
+    var isProbed = false
     /// Offsets in memory by offsets in the pre function, where they differ.
     var map: [Int: Int]?
 }

@@ -51,6 +51,9 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
         self.init(message, status: status, hints: [hint], finding: finding)
     }
 
+    /// An error of any kind as a failure.
+    public init(_ error: any Error) { self = error as? Failure ?? Failure("\(error)") }
+
     /// A failed system call on a path: `cannot open 'x': No such file or directory`.
     public static func system(_ what: String, _ path: String, errno code: Int32) -> Failure {
         Failure("cannot \(what) '\(path)': \(describe(errno: code))")

@@ -130,7 +130,8 @@ public struct Applier: Sendable {
         return try await access.use(progress: progress) { memory in
             progress("matching the code that runs")
             let matched = try MatchedUpdate(
-                update, memory: memory, symbols: symbols, livePatches: try await host.livePatches())
+                update, memory: memory, symbols: symbols,
+                evidence: try await host.matchEvidence(madeFor: update.manifest.kernel))
             return try await body(PreparedUpdate(update, matched, running: running, loaded: loaded))
         }
     }

@@ -33,17 +33,18 @@ extension Applier {
         _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
         let access = try await look(update, symbols, running, mayLoad: mayLoad, isThere: isThere, &forecast)
         guard let access else {
-            try await lookAround(update, replaced(update, nil, symbols), symbols, &forecast)
+            try await lookAround(update, replaced(update, nil, symbols), [], symbols, &forecast)
             return forecast
         }
         try await access.use(progress: progress) { memory in
-            let patches = try await host.livePatches()
-            let found = matched(update, memory, symbols, patches, isThere: isThere, &forecast)
+            let evidence = try await host.matchEvidence(madeFor: update.manifest.kernel)
+            let found = matched(update, memory, symbols, evidence, isThere: isThere, &forecast)
+            var below: Set<String> = []
             if let found {
                 forecast.statistics = found.result.statistics
-                await dryRun(update, found, running, loaded, &forecast)
+                below = await dryRun(update, found, running, loaded, &forecast)
             }
-            try await lookAround(update, replaced(update, found, symbols), symbols, &forecast)
+            try await lookAround(update, replaced(update, found, symbols), below, symbols, &forecast)
         }
         return forecast
     }
@@ -59,7 +60,7 @@ extension Applier {
             if let access = try await memoryAccess(update, symbols, running, mayLoad: mayLoad) {
                 return access
             }
-        } catch { trouble = error as? Failure ?? Failure("\(error)") }
+        } catch { trouble = Failure(error) }
         if let trouble, !isThere {
             forecast.add(.matching, [trouble])
         } else {
@@ -78,14 +79,14 @@ extension Applier {
     /// with what was matched when it came.
     private func matched(
         _ update: Update, _ memory: any KernelMemory, _ symbols: KernelSymbols,
-        _ livePatches: [String: [String]], isThere: Bool, _ forecast: inout Forecast
+        _ evidence: MatchEvidence, isThere: Bool, _ forecast: inout Forecast
     ) -> MatchedUpdate? {
         progress("matching the code that runs")
         do {
             return try MatchedUpdate(
-                update, memory: memory, symbols: symbols, livePatches: livePatches)
+                update, memory: memory, symbols: symbols, evidence: evidence)
         } catch {
-            let failure = error as? Failure ?? Failure("\(error)")
+            let failure = Failure(error)
             if isThere {
                 forecast.leave(.matching, failure.message)
             } else {
@@ -96,11 +97,11 @@ extension Applier {
         }
     }
 
-    /// Both modules are made ready as for loading.
+    /// Both modules are made ready as for loading. Gives the modules that the update would lead into.
     private func dryRun(
         _ update: Update, _ matched: MatchedUpdate, _ running: KernelIdentity, _ loaded: [LoadedModule],
         _ forecast: inout Forecast
-    ) async {
+    ) async -> Set<String> {
         guard
             await forecast.collect(
                 .matching,
@@ -110,9 +111,9 @@ extension Applier {
                 }) != nil
         else {
             forecast.leave(.symbols, "the code does not match")
-            return
+            return []
         }
-        _ = await forecast.collect(.symbols) {
+        return await forecast.collect(.symbols) {
             let prepared = try PreparedUpdate(update, matched, running: running, loaded: loaded)
             let isLoaded = try await CoreModule.isLoaded(host)
             if !isLoaded {
@@ -123,7 +124,8 @@ extension Applier {
             // It may have come after the symbols were read.
             _ = try updateModule(
                 prepared.module(update), prepared, core: isLoaded ? try await host.symbols() : nil)
-        }
+            return Set(prepared.modules.keys)
+        } ?? []
     }
 
     /// A function or part that would be replaced, as far as it was found.
@@ -167,16 +169,19 @@ extension Applier {
         }
     }
 
-    /// What stands on the code that would be replaced: probes, tracers, other updates, tasks.
+    /// What stands on the code that would be replaced: probes, tracers, other updates, tasks. `below` are the modules that the
+    /// update leads into, as far as that is known.
     private func lookAround(
-        _ update: Update, _ places: [Place], _ symbols: KernelSymbols, _ forecast: inout Forecast
+        _ update: Update, _ places: [Place], _ below: Set<String>, _ symbols: KernelSymbols,
+        _ forecast: inout Forecast
     ) async throws {
         for id in try await UpdateSysfs.loaded(host) {
             let module = Self.moduleName(id)
             guard try await UpdateSysfs(host: host, id: id).state() != "applied",
-                places.contains(where: { place in
-                    place.found.map { symbols.nearest(to: $0.address)?.symbol.module == module } ?? false
-                })
+                below.contains(module)
+                    || places.contains(where: { place in
+                        place.found.map { symbols.nearest(to: $0.address)?.symbol.module == module } ?? false
+                    })
             else { continue }
             forecast.add(
                 .updates,

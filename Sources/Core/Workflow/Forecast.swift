@@ -67,7 +67,7 @@ public struct Forecast: Sendable {
     /// Takes down what a step fails with. Returns its result where it does not.
     mutating func collect<T>(_ point: Point, _ step: () async throws -> T) async -> T? {
         do { return try await step() } catch {
-            let failure = error as? Failure ?? Failure("\(error)")
+            let failure = Failure(error)
             obstacles.append(Obstacle(point: point, failure: failure))
             return nil
         }

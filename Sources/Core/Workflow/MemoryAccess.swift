@@ -30,8 +30,12 @@ struct MemoryAccess {
             let opened = try await host.window()
             (memory, window) = (opened, opened)
         } catch {
-            if hasLoadedCore { try? await host.unload(module: CoreModule.name) }
-            throw error
+            guard hasLoadedCore else { throw error }
+            var failure = Failure(error)
+            do { try await host.unload(module: CoreModule.name) } catch {
+                failure.hints.append("ksplice.ko stays loaded: \(error)")
+            }
+            throw failure
         }
     }
 

@@ -12,6 +12,8 @@ public struct ObjectMatch: Sendable {
     public let bytes: Int
     /// Those of them that a tracer is attached to.
     public let traced: [String]
+    /// Functions with kprobes on some of their instructions, which are taken to be as in pre.
+    public let probed: [String]
     public let absent: [AbsentFunction]
     public let failures: [MatchFailure]
     /// Why the unit could not be compared at all; nil where it was.
@@ -77,7 +79,8 @@ public struct ObjectMatcher: Sendable {
 
     public init(progress: @escaping @Sendable (String) -> Void) { self.progress = progress }
 
-    /// Compiles source files as the kernel was compiled. Those that its config leaves out are not among the result.
+    /// Compiles source files, given by their paths in the tree, as the kernel was compiled. Those that its config leaves out are
+    /// not among the result.
     public func compile(
         _ paths: [String], _ summary: KernelSummary, _ repository: Repository, kernelSources: String,
         allowsOtherCompiler: Bool
@@ -85,6 +88,18 @@ public struct ObjectMatcher: Sendable {
         let registry = KernelRegistry(repository)
         let kernel = try await registry.descriptor(summary)
         let tree = try repository.tree(of: kernel.sourceCommit)
+        for path in paths {
+            guard path.hasSuffix(".c") || path.hasSuffix(".S") else {
+                throw Failure(
+                    "'\(path)' is no source file of C or assembly",
+                    hint: "objects go with --object; of a header, name a file that includes it")
+            }
+            guard try repository.blob(path, tree: tree) != nil else {
+                throw Failure(
+                    "the source of kernel '\(kernel.name)' (\(kernel.sourceCommit.prefix(12))) has no file '\(path)'",
+                    status: .notFound)
+            }
+        }
         let workspace = Workspace(root: try registry.workspaceRoot(kernel.identity))
         return try await workspace.whenReady(
             for: kernel, tree: tree, of: repository, allowsOtherCompiler: allowsOtherCompiler,
@@ -144,7 +159,7 @@ public struct ObjectMatcher: Sendable {
         return try await access.use(progress: progress) { memory in
             try match(
                 units, memory, symbols, isImage: false,
-                evidence: MatchEvidence(livePatches: try await host.livePatches()),
+                evidence: try await host.matchEvidence(),
                 missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
         }
     }
@@ -181,7 +196,8 @@ public struct ObjectMatcher: Sendable {
             return ObjectMatch(
                 path: units[index].path, module: homes[index]?.name, functions: matched.count,
                 bytes: matched.reduce(0) { $0 + $1.runSize },
-                traced: matched.filter(\.isTraced).map(\.name), absent: position.flatMap { absent[$0] } ?? [],
+                traced: matched.filter(\.isTraced).map(\.name),
+                probed: matched.filter(\.isProbed).map(\.name), absent: position.flatMap { absent[$0] } ?? [],
                 failures: position.flatMap { failures[$0] } ?? [], skipped: reasons[index])
         }
         return ObjectMatching(objects: objects, statistics: result.statistics)
@@ -212,7 +228,8 @@ extension ObjectMatch {
         .object([
             ("unit", .string(path)), ("module", module.map { .string($0) } ?? .null),
             ("functions", .number(functions)), ("bytes", .number(bytes)),
-            ("traced", .strings(traced)), ("skipped", skipped.map { .string($0) } ?? .null),
+            ("traced", .strings(traced)), ("probed", .strings(probed)),
+            ("skipped", skipped.map { .string($0) } ?? .null),
             (
                 "absent",
                 .array(

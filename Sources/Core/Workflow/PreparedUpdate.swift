@@ -8,17 +8,15 @@ struct MatchedUpdate {
     let symbols: KernelSymbols
     private let matcher: Matcher
 
-    /// `livePatches` may explain a mismatch, see `Host.livePatches()`.
+    /// `evidence` is the host's, see `Host.matchEvidence(madeFor:)`.
     init(
-        _ update: Update, memory: any KernelMemory, symbols: KernelSymbols,
-        livePatches: [String: [String]] = [:]
+        _ update: Update, memory: any KernelMemory, symbols: KernelSymbols, evidence: MatchEvidence
     ) throws {
         self.memory = memory
         self.symbols = symbols
         var matcher = try Matcher(
             units: MatchPlan(update).units, tables: update.manifest.tables, memory: memory, symbols: symbols,
-            isImage: false,
-            evidence: MatchEvidence(madeFor: update.manifest.kernel, livePatches: livePatches))
+            isImage: false, evidence: evidence)
         result = matcher.match()
         self.matcher = matcher
     }
@@ -53,7 +51,7 @@ struct PreparedUpdate {
     private let readOnlyOfModules: Set<UInt64>
     private let memory: any KernelMemory
     /// The modules that addresses of the update lead into, where they were when it was matched.
-    private let modules: [String: UInt64]
+    let modules: [String: UInt64]
     private let addresses: [UInt64]
 
     /// Fails where a function did not match, and where something that the new code needs is not in the kernel.
