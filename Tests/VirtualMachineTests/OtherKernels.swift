@@ -49,8 +49,23 @@ struct OtherKernel: Sendable, CustomTestStringConvertible {
     /// The name that it is registered under.
     var registered: String { "test-" + name.replacing(" ", with: "-") }
 
-    /// Registers it, and gives all that is known of it.
+    /// Registers it, once, and gives all that is known of it.
     func descriptor(_ laboratory: Laboratory) async throws -> KernelDescriptor {
+        try await Registered.shared.get(self, laboratory)
+    }
+
+    private actor Registered {
+        static let shared = Registered()
+        private var running: [String: Task<KernelDescriptor, any Error>] = [:]
+
+        func get(_ kernel: OtherKernel, _ laboratory: Laboratory) async throws -> KernelDescriptor {
+            let task = running[kernel.name] ?? Task { try await kernel.register(laboratory) }
+            running[kernel.name] = task
+            return try await task.value
+        }
+    }
+
+    private func register(_ laboratory: Laboratory) async throws -> KernelDescriptor {
         let added = try await laboratory.run(
             "kernel", "add", registered, "--source", try await commit(laboratory), "--from", image, "--from",
             headers)
