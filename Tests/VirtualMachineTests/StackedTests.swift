@@ -35,6 +35,37 @@ extension KernelChange {
         "prctl: count", "kernel/sys.c",
         "if (arg2 != SUID_DUMP_DISABLE && arg2 != SUID_DUMP_USER) {",
         "if (arg2 > 2 + brought_count) {")
+    /// A module's function, which the fix of another one stands beside.
+    static let sfqError: KernelChange = {
+        var change = KernelChange(
+            "sch_sfq: another error for a large quantum", "net/sched/sch_sfq.c", "\tif (ctl->divisor &&\n",
+            "\tif (ctl->quantum == 2000000)\n\t\treturn -ERANGE;\n\n\tif (ctl->divisor &&\n")
+        change.ground = [.sfq]
+        return change
+    }()
+    /// The same function of the module once more.
+    static let sfqErrorAgain: KernelChange = {
+        var change = KernelChange(
+            "sch_sfq: yet another error", "net/sched/sch_sfq.c", "return -ERANGE;", "return -EDOM;")
+        change.ground = [.sfq, .sfqError]
+        return change
+    }()
+    /// Brings an inline function in a header.
+    static let limit = KernelChange(
+        "sys: a limit in a header",
+        KernelChange.Edit(
+            path: "kernel/uid16.h", old: "#endif /*",
+            new: "static inline int auxv_limit(void)\n{\n\treturn 16;\n}\n\n#endif /*"),
+        KernelChange.Edit(
+            path: "kernel/sys.c", old: "\tif (len > sizeof(user_auxv))\n",
+            new: "\tif (len == auxv_limit())\n\t\treturn -EDOM;\n\n\tif (len > sizeof(user_auxv))\n"))
+    /// Changes nothing but that header.
+    static let limitAgain: KernelChange = {
+        var change = KernelChange(
+            "sys: another limit in the header", "kernel/uid16.h", "return 16;", "return 24;")
+        change.ground = [.limit]
+        return change
+    }()
     /// Changes the same function in the kernel's own source.
     static let auxvOtherwise = KernelChange(
         "sys: no vector of one entry, in the kernel's source", "kernel/sys.c",
@@ -161,6 +192,49 @@ extension VirtualMachineTests {
             for id in manifest.depends { #expect(shown.text.contains("depends on  \(id)"), "\(shown.text)") }
             let rebuilt = try await laboratory.run("verify", "--rebuild", "--cached", third.id)
             #expect(rebuilt.succeeded, "\(rebuilt.said)")
+        }
+
+        static let wider = SharedBoot { laboratory in
+            var guest = Guest(laboratory)
+            try await guest.add(.auxv, .sfq)
+            guest.load("net/sched/sch_sfq.ko")
+            func look(_ step: String) { guest.step("look " + step, "auxv; sfq") }
+            look("before")
+            for (name, change) in [
+                ("fix", KernelChange.sfq), ("error", .sfqError), ("again", .sfqErrorAgain),
+                ("limit", .limit), ("other limit", .limitAgain),
+            ] {
+                let file = name.replacing(" ", with: "-")
+                guest.add(try await laboratory.update(change), as: file)
+                guest.step("check " + name, "git-ksplice check \(file).tar.gz")
+                guest.step("apply " + name, "git-ksplice apply \(file).tar.gz")
+                look(name)
+            }
+            guest.step("undo", "git-ksplice undo --all")
+            look("after")
+            guest.step("traces", "lsmod | grep ksplice_; rmmod sch_sfq")
+            return try await guest.run()
+        }
+
+        @Test(
+            "a ground may be in a module, and may have changed a header",
+            arguments: [
+                ("before", "mixed", "accepted"), ("fix", "mixed", "Invalid argument"),
+                ("error", "mixed", "Numerical result out of range"),
+                ("again", "mixed", "Numerical argument out of domain"),
+                ("limit", "prctl: Numerical argument out of domain", "Numerical argument out of domain"),
+                ("other limit", "mixed", "Numerical argument out of domain"),
+                ("after", "mixed", "accepted"),
+            ])
+        func wider(_ step: String, _ auxv: String, _ sfq: String) async throws {
+            let report = try await Self.wider.report()
+            #expect(try report.output("look " + step).lines.map { String($0) } == [auxv, sfq])
+            if step != "before" && step != "after" {
+                #expect(try report.output("check " + step).contains("it can be applied"))
+                #expect(try report.output("apply " + step).hasSuffix("Done!"))
+            }
+            #expect(try report.output("traces") == "")
+            #expect(report.warnings == [])
         }
 
         @Test("what an older update has brought, and half a ground, are refused by create")
