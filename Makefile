@@ -5,6 +5,8 @@
 #   make demo                   from a commit to a running kernel and back, in a virtual machine
 #   make test                   all tests
 #   make bench                  measurements
+#   make stress                 applies and undoes an update 10,000 times under load, in a virtual machine; hours
+#                               (CYCLES=1000 for fewer; `make test` does it 60 times)
 #   make evaluate               create on every file that differs between two kernels, and a report; hours on a small
 #                               machine, resumed where it was interrupted (EVALUATE="--only '^mm/' --jobs 4")
 #   make install PREFIX=/usr    an optimised program with Swift's library inside; DESTDIR=... for packages
@@ -33,7 +35,7 @@ bashdir   = $(sharedir)/bash-completion/completions
 zshdir    = $(sharedir)/zsh/site-functions
 fishdir   = $(sharedir)/fish/vendor_completions.d
 
-.PHONY: all deps build release demo test bench evaluate clean install uninstall format check-format
+.PHONY: all deps build release demo test bench stress evaluate clean install uninstall format check-format
 
 all: build
 
@@ -54,6 +56,10 @@ test: deps
 
 bench: build
 	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
+
+CYCLES ?= 10000
+stress: deps
+	@KSPLICE_STRESS_CYCLES=$(CYCLES) $(SUPPORT)/test.sh $(CACHE) --filter UnderFire
 
 EVALUATE ?= --apply 60
 evaluate: build

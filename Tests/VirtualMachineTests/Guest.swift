@@ -41,10 +41,13 @@ struct Guest {
         machine.optionalModules.formUnion(files)
     }
 
-    /// The emulated machine: its processor as `-cpu` of QEMU takes it, how many, and what the kernel's command line adds.
+    /// The emulated machine: its processor as `-cpu` of QEMU takes it, how many, what the kernel's command line adds, and how
+    /// long it may run.
     mutating func configure(
-        processor: String? = nil, processors: Int = 2, commandLine: String, memoryMiB: Int = 1024
+        processor: String? = nil, processors: Int = 2, commandLine: String, memoryMiB: Int = 1024,
+        seconds: Int = 300
     ) {
+        machine.timeout = seconds
         machine.processor = processor
         machine.processors = processors
         machine.commandLine = commandLine

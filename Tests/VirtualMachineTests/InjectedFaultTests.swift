@@ -1,0 +1,215 @@
+// Every call of ksplice.ko that can fail does fail once, on the way in, at apply and at undo: an allocation, a lookup, a reference,
+// a hook, the pause itself. Each time the kernel must be as it was, and the next try must succeed. The calls fail in a
+// copy of ksplice.ko's sources in which they are wrapped (Tests/Support/faults).
+
+import Core
+import Testing
+
+extension KernelChange {
+    /// Everything that ksplice.ko has books for: functions of the kernel and of a module, a constant, hooks, shadow variables.
+    static let everything: KernelChange = {
+        var change = KernelChange(
+            "sys, sfq, vmstat: everything that an update can hold",
+            options: ["--replace-constant", "vmstat_text"],
+            KernelChange.Edit(path: "mm/vmstat.c", old: "\t\"nr_free_pages\",", new: "\t\"nr_pages_free\","),
+            KernelChange.Edit(
+                path: "kernel/sys.c", old: "EXPORT_SYMBOL(overflowuid);\n",
+                new: """
+                    EXPORT_SYMBOL(overflowuid);
+
+                    #include "ksplice.h"
+                    ksplice_shadow_id(0x616c6c, NULL);
+                    static int agree(void) { return 0; }
+                    ksplice_pre_apply(agree);
+                    ksplice_check_apply(agree);
+                    ksplice_pre_reverse(agree);
+                    ksplice_check_reverse(agree);
+
+                    """),
+            KernelChange.Edit(
+                path: "kernel/sys.c", old: "\tif (len > sizeof(user_auxv))\n",
+                new: "\tif (len == 16)\n\t\treturn -EDOM;\n\n\tif (len > sizeof(user_auxv))\n"))
+        change.fixed = ["net/sched/sch_sfq.c"]
+        return change
+    }()
+}
+
+extension VirtualMachineTests {
+    @Suite struct InjectedFaults {
+        /// The archive of a change, with a ksplice.ko whose calls can be made to fail.
+        private static func archive(_ laboratory: Laboratory) async throws -> [UInt8] {
+            let here = #filePath.directoryPart.directoryPart
+            let (sources, faults) = ("\(here.directoryPart)/kernel", "\(here)/Support/faults")
+            let folder = laboratory.folder + "/faults"
+            try Files.createDirectory(folder)
+            for name in try Files.list(sources) where name.hasSuffix(".c") || name.hasSuffix(".h") {
+                var text = try Files.readText("\(sources)/\(name)")
+                if name == "hooks.c" { text = "#define KSPLICE_WITHOUT_FAULTS\n" + text }
+                if name == "internal.h" { text += "#include \"faults.h\"\n" }
+                try Files.write(text, to: "\(folder)/\(name)")
+            }
+            for name in try Files.list(faults) {
+                try Files.write(Files.read("\(faults)/\(name)"), to: "\(folder)/\(name)")
+            }
+            let commit = try await laboratory.commit(.everything)
+            let file = laboratory.folder + "/everything.tar.gz"
+            let created = try await laboratory.run(
+                "create", "--kernel", Laboratory.kernel, "--replace-constant", "vmstat_text", commit,
+                environment: ["GIT_KSPLICE_KERNEL_DIR": folder])
+            guard created.succeeded else { throw Failure("create ended: \(created.said)") }
+            let exported = try await laboratory.run("export", "--output", file, commit)
+            guard exported.succeeded else { throw Failure("export ended: \(exported.said)") }
+            return try Files.read(file)
+        }
+
+        private static let shell = """
+            all=everything.tar.gz
+            module=/sys/module/ksplice
+            # What the functions do, and what the constant says.
+            effect() { echo $(auxv 2>&1; sfq; grep -c nr_pages_free /proc/vmstat) | tr ' ' _; }
+            # References, updates, mappings.
+            books() {
+                echo $(cat $module/refcnt) $(cat /sys/module/sch_sfq/refcnt) $(ls /sys/kernel/ksplice | wc -l) \\
+                    $(grep -c . /proc/vmallocinfo)
+            }
+            id() { ls /sys/kernel/ksplice | grep -v -e version -e window -e $base; }
+            fails() { echo $1 > $module/parameters/fail_at; }
+            # What an attempt did: number, call, status, effect, books; "done" when nothing was left to fail.
+            try() {
+                fails $1; shift
+                "$@" > /tmp/said 2>&1; status=$?
+                left=$(cat $module/parameters/fail_at); where=$(cat $module/parameters/last_fault); fails 0
+                [ $left = 0 ] || where=none
+                echo $where $status $(effect) "$(books)"
+                [ $left = 0 ]
+            }
+
+            """
+
+        static let boot = SharedBoot { laboratory in
+            var guest = Guest(laboratory)
+            try await guest.add(.auxv, .sfq)
+            guest.load("net/sched/sch_sfq.ko")
+            guest.add(try await archive(laboratory), as: "everything")
+            guest.add(try await laboratory.update(.dumpable), as: "base")
+            guest.add(Array(shell.utf8), as: "shell.sh")
+            let base = try await laboratory.update(.dumpable).id
+            func step(_ name: String, _ command: String) {
+                guest.step(name, "base=\(base); . ./shell.sh; " + command)
+            }
+            step("before", "effect")
+            step(
+                "core",
+                """
+                for n in 1 2 3; do
+                    nice -n $n git-ksplice apply $all > /tmp/said 2>&1; echo $? $(effect) $(lsmod | grep -c ^ksplice)
+                done
+                """)
+            step("keep", "git-ksplice apply -q $all && git-ksplice apply -q base.tar.gz")
+            step("applied", "effect; books")
+            step("undo", "git-ksplice undo -q $(id); effect; books")
+            step(
+                "apply faults",
+                """
+                for n in $(seq 99); do
+                    try $n git-ksplice apply $all || break
+                    [ $status != 0 ] || git-ksplice undo -q $(id)
+                done
+                """)
+            step(
+                "undo faults",
+                """
+                for n in $(seq 99); do
+                    try $n git-ksplice undo $(id) || break
+                    [ $status != 0 ] || git-ksplice apply -q $all
+                done
+                """)
+            step("after", "effect; books")
+            step("again", "git-ksplice apply -q $all; effect; git-ksplice undo -q $(id); effect; books")
+            step("end", "git-ksplice undo -q --all; lsmod | grep -c ^ksplice; rmmod sch_sfq")
+            return try await guest.run()
+        }
+
+        private static let old = "mixed_accepted_0"
+        private static let new = "prctl:_Numerical_argument_out_of_domain_Invalid_argument_1"
+
+        /// What one attempt left.
+        private struct Attempt {
+            var call: String
+            var status: Int
+            var effect: String
+            var books: [Int]
+
+            init(_ line: Substring) throws {
+                let words = line.split(separator: " ").map { String($0) }
+                guard words.count == 7, let status = Int(words[1]) else { throw Failure("'\(line)'") }
+                call = words[0]
+                self.status = status
+                effect = words[2]
+                books = words[3...].compactMap { Int($0) }
+            }
+        }
+
+        private func attempts(_ step: String) async throws -> [Attempt] {
+            try await Self.boot.report().output(step).lines.map { try Attempt($0) }
+        }
+
+        private func books(_ text: String) throws -> [Int] {
+            try #require(text.lines.last).split(separator: " ").compactMap { Int($0) }
+        }
+
+        @Test func ksplicesOwnStartMayFail() async throws {
+            let report = try await Self.boot.report()
+            #expect(try report.output("before") == Self.old)
+            let lines = try report.output("core").lines.map { String($0) }
+            #expect(lines == [String](repeating: "128 \(Self.old) 0", count: 3))
+        }
+
+        @Test func everyFaultOnTheWayInLeavesNothing() async throws {
+            let report = try await Self.boot.report()
+            let before = try books(report.output("undo"))
+            let attempts = try await attempts("apply faults")
+            #expect(attempts.count > 25)
+            for attempt in attempts.dropLast() {
+                #expect(attempt.status != 0, "\(attempt)")
+                #expect(attempt.effect == Self.old, "\(attempt)")
+                #expect(attempt.books == before, "\(attempt), \(before)")
+            }
+            let calls = Set(attempts.map(\.call))
+            #expect(
+                calls == [
+                    "kzalloc", "kcalloc", "kvcalloc", "kvmalloc_array", "vmap", "try_module_get",
+                    "find_module",
+                    "__module_text_address", "__module_address", "core_kernel_text", "kobject_create_and_add",
+                    "kobject_init_and_add", "stop_machine_cpuslocked", "hook", "none",
+                ], "\(calls)")
+            let last = try #require(attempts.last)
+            #expect(last.call == "none" && last.status == 0 && last.effect == Self.new, "\(last)")
+        }
+
+        @Test func everyFaultOfUndoLeavesTheUpdateInPlace() async throws {
+            let report = try await Self.boot.report()
+            let before = try books(report.output("applied"))
+            let attempts = try await attempts("undo faults")
+            #expect(attempts.count > 5)
+            for attempt in attempts.dropLast() {
+                #expect(attempt.status != 0, "\(attempt)")
+                #expect(attempt.effect == Self.new, "\(attempt)")
+                #expect(attempt.books == before, "\(attempt), \(before)")
+            }
+            let calls = Set(attempts.map(\.call))
+            #expect(calls.isSuperset(of: ["kzalloc", "vmap", "stop_machine_cpuslocked", "hook"]), "\(calls)")
+            let last = try #require(attempts.last)
+            #expect(last.call == "none" && last.status == 0 && last.effect == Self.old, "\(last)")
+        }
+
+        @Test func nothingIsLeftInTheEnd() async throws {
+            let report = try await Self.boot.report()
+            let again = try report.output("again").lines.map { String($0) }
+            #expect(again.prefix(2) == [Self.new, Self.old])
+            #expect(try books(report.output("again")) == books(report.output("undo")))
+            #expect(try report.output("end") == "0")
+            #expect(report.warnings == [])
+        }
+    }
+}
