@@ -41,10 +41,10 @@ import Testing
         }
     }
 
-    private func probe(_ offset: Int) -> KernelProbe {
+    private func probe(_ offset: Int, isOptimised: Bool = true) -> KernelProbe {
         KernelProbe(
             address: start + UInt64(offset), symbol: "probed", offset: UInt64(offset), kind: "k",
-            isDisabled: false, isOnFentry: false)
+            isDisabled: false, isOnFentry: false, isOptimised: isOptimised)
     }
 
     private func match(_ probes: [Int]?, required: Set<Int> = []) throws -> MatchResult {
@@ -105,6 +105,57 @@ import Testing
                 #expect(result.failures[0].explanation.contains("no kprobe"), "\(result.failures[0])")
             }
         }
+    }
+
+    @Test func aProbeThatIsOffOrStandsInsideAnInstructionCoversNothing() throws {
+        let offset = begins[3]
+        func isAccepted(_ bytes: [UInt8], _ place: Int, _ change: (inout KernelProbe) -> Void) throws -> Bool
+        {
+            var probe = probe(place)
+            change(&probe)
+            return try with(bytes, at: place) {
+                var matcher = try Matcher(
+                    units: [MatchUnit(path: "u.c", module: nil, object: fixture.object)],
+                    tables: MatchFixture.tables, memory: fixture.memory,
+                    symbols: KernelSymbols(fixture.listed),
+                    isImage: false, evidence: .init(probes: [probe]))
+                return isThere(matcher.match())
+            }
+        }
+        let isOn = try isAccepted([0xcc], offset) { _ in }
+        #expect(isOn)
+        for change in [
+            { $0.isDisabled = true }, { $0.isGone = true }, { $0.address = 0 },
+        ] as [(inout KernelProbe) -> Void] {
+            let isAccepted = try isAccepted([0xcc], offset, change)
+            #expect(!isAccepted)
+        }
+        let inside = try #require(original.indices.first { !begins.contains($0) })
+        let isInside = try isAccepted([0xcc], inside) { _ in }
+        #expect(!isInside)
+        let jump = MatchFixture.branch([0xe9], at: start + UInt64(offset), to: Self.slots + 0x80)
+        let isJump = try isAccepted(jump, offset) { _ in }
+        let isOther = try isAccepted(jump, offset) { $0.isOptimised = false }
+        #expect(isJump && !isOther)
+    }
+
+    @Test func whereTwoPlacesMayBeTheFunctionNeitherIsTaken() throws {
+        // Of two functions of the name, one has a probe on its first byte, the other a live patch's jump or the like: whichever is
+        // the true one, the other's first byte is not seen.
+        let other: UInt64 = 0xffff_ffff_8300_0000
+        let last = try fixture.address("last")
+        fixture.memory.pieces[other] = try fixture.bytes("last") + [UInt8](repeating: 0x90, count: 64)
+        fixture.listed.append(.init(address: other, kind: UInt8(ascii: "t"), name: "last"))
+        fixture.memory.write([0xcc], at: other)
+        fixture.memory.pieces[last] = nil
+        let probe = KernelProbe(
+            address: other, symbol: "last", offset: 0, kind: "k", isDisabled: false, isOnFentry: false)
+        var matcher = try Matcher(
+            units: [MatchUnit(path: "u.c", module: nil, object: fixture.object)],
+            tables: MatchFixture.tables, memory: fixture.memory, symbols: KernelSymbols(fixture.listed),
+            isImage: false, evidence: .init(probes: [probe]))
+        let result = matcher.match()
+        #expect(!result.functions[0].contains { $0.name == "last" })
     }
 
     @Test func nothingIsPassedOverInWhatIsReplaced() throws {

@@ -26,6 +26,10 @@ public struct KernelProbe: Sendable, Equatable {
     public var isDisabled: Bool
     /// Whether it sits on the function's fentry site, outside of its body.
     public var isOnFentry: Bool
+    /// Whether the module that it was in is gone.
+    public var isGone = false
+    /// Whether it is a jump rather than a breakpoint.
+    public var isOptimised = false
 }
 
 /// The two lists of a host; nil where one cannot be read there.
@@ -48,13 +52,14 @@ public struct Tracing: Sendable {
             guard try await host.exists(path) else { continue }
             functions = Self.functions(String(decoding: try await host.read(path), as: UTF8.self))
         }
-        probes = try await Self.probes(of: host)
+        probes = await Self.probes(of: host)
     }
 
-    /// Nil where the list cannot be read.
-    static func probes(of host: any Host) async throws -> [KernelProbe]? {
-        guard try await host.exists(probeList) else { return nil }
-        return probes(String(decoding: try await host.read(probeList), as: UTF8.self))
+    /// Nil where the list cannot be read, whatever the reason: then every probe is in the way.
+    static func probes(of host: any Host) async -> [KernelProbe]? {
+        do { return probes(String(decoding: try await host.read(probeList), as: UTF8.self)) } catch {
+            return nil
+        }
     }
 
     /// The kinds of tracers, by a word in what the kernel prints of them.
@@ -115,7 +120,8 @@ public struct Tracing: Sendable {
             guard let symbol = place.first, let offset else { return nil }
             return KernelProbe(
                 address: address, symbol: String(symbol), offset: offset, kind: String(words[1]),
-                isDisabled: line.contains("[DISABLED]"), isOnFentry: line.contains("[FTRACE]"))
+                isDisabled: line.contains("[DISABLED]"), isOnFentry: line.contains("[FTRACE]"),
+                isGone: line.contains("[GONE]"), isOptimised: line.contains("[OPTIMIZED]"))
         }
     }
 }

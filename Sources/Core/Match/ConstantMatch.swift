@@ -88,9 +88,9 @@ extension Matcher {
         -> String?
     {
         switch code.referent(relocation, section: section) {
-        case .content(let target, let start):
+        case .content(let target, let start, let shift):
             return state.contentObjection(
-                code, target, start, at: value &+ UInt64(bitPattern: Int64(start)))
+                code, target, start, at: value &+ UInt64(bitPattern: Int64(shift)))
         case .symbol(let key, let shift, let constant):
             let place = value &+ UInt64(bitPattern: shift)
             if let reason = state.objection(key, place) { return reason }

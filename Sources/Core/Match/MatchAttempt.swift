@@ -68,16 +68,17 @@ struct MatchAttempt {
             let mismatch = Mismatch(offset: 0, runOffset: 0, cause: .unreadable, explanation: "\(error)")
             return .missed(.init(entry: entry, address: address, run: [], mismatch: mismatch))
         }
+        let probed = probed(raw, at: address)
         var rigid = SpanComparison(
-            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true,
-            probed: probed(raw, at: address))
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true, probed: probed)
         let reason: Mismatch
         do {
             try rigid.compare()
             return .found(.init(entry: entry, address: address, match: rigid.match))
         } catch { reason = error }
         // Only different code can be a matter of layout, and only behind the point up to which both agree.
-        if reason.cause == .unsupported || reason.cause == .unreadable {
+        // Under a probe it cannot be told what the instructions are.
+        if reason.cause == .unsupported || reason.cause == .unreadable || !probed.covered.isEmpty {
             return .missed(.init(entry: entry, address: address, run: raw, mismatch: reason))
         }
         var walk = SpanComparison(
@@ -96,7 +97,7 @@ struct MatchAttempt {
     /// The probes that are passed over. What is to be replaced must be proven to the last byte, and a probe's out-of-line code
     /// leads back into it.
     private func probed(_ run: [UInt8], at address: UInt64) -> ProbedCode {
-        isRequired ? .none : ProbedCode(of: run, at: address, state)
+        isRequired ? .none : ProbedCode(of: run, span, at: address, state)
     }
 
     /// The last function of a module may be shorter than pre, with nothing behind it: where they part is told all the same. Nil

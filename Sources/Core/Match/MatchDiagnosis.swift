@@ -3,13 +3,14 @@
 // how much of the function differs, and where the function is redirected to. "Likely" is said of a reason only if something
 // speaks for it.
 
-/// What is known besides memory and symbols that may explain a mismatch.
+/// What is known besides memory and symbols: which probes stand on code, and what may explain a mismatch.
 public struct MatchEvidence: Sendable {
     /// The kernel that the objects were compiled for.
     public var madeFor: KernelIdentity?
     /// Functions by the name of the live patch that replaces them, as `/sys/kernel/livepatch` lists them.
     public var livePatches: [String: [String]]
-    /// The kernel's own list of kprobes; nil where it cannot be read.
+    /// The kernel's own list of kprobes, with addresses; nil where it cannot be read. Only where it has one is a breakpoint, or
+    /// the jump of an optimised probe, passed over.
     public var probes: [KernelProbe]?
 
     public init(

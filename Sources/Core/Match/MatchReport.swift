@@ -60,10 +60,10 @@ struct MatchReport {
             hasFentry: site.hasFentry, isTraced: found.match.isTraced, isProbed: found.match.isProbed)
     }
 
-    private func absent(_ task: MatchTask, _ reason: String) -> AbsentFunction {
+    private func absent(_ task: MatchTask, _ reason: String, isExplained: Bool = true) -> AbsentFunction {
         AbsentFunction(
             unit: task.span.code.index, symbolIndex: task.span.symbolIndex, name: task.span.name,
-            reason: reason)
+            reason: reason, isExplained: isExplained)
     }
 
     private func isRequired(_ task: MatchTask) -> Bool {
@@ -97,7 +97,7 @@ struct MatchReport {
                 diagnosis.failure(
                     task, .notFound, "kallsyms does not list it and nothing that matched refers to it"))
         } else {
-            result.notPresent.append(absent(task, "not in kallsyms"))
+            result.notPresent.append(absent(task, "not in kallsyms", isExplained: false))
         }
     }
 }

@@ -19,7 +19,7 @@ public struct MatchUnit: Sendable {
     }
 }
 
-/// A function that was proven to be in memory.
+/// A function that was proven to be in memory, but for what kprobes cover.
 public struct MatchedFunction: Sendable {
     /// Index into the symbols of the pre object.
     public var symbolIndex: Int
@@ -51,6 +51,8 @@ public struct AbsentFunction: Sendable {
     public var symbolIndex: Int
     public var name: String
     public var reason: String
+    /// Whether the reason says that the kernel may well be of the same source; otherwise nothing explains it.
+    public var isExplained: Bool
 }
 
 /// What matching found, for all units.

@@ -19,7 +19,8 @@ public struct Matcher {
     ///   - tables: entry sizes of the table sections in bytes, by section name.
     ///   - symbols: kallsyms at the addresses of `memory`.
     ///   - isImage: whether `memory` is an image that has not booted.
-    ///   - evidence: what else is known that may explain a mismatch.
+    ///   - evidence: what else is known: probes that are passed over in functions that are not required, and what may
+    ///     explain a mismatch.
     ///
     /// Fails on objects of another machine, on tables that are not understood and on an empty symbol table. What
     /// does not match is no failure of this kind: see `MatchResult.failures`.
@@ -90,6 +91,7 @@ public struct Matcher {
         for index in tasks.indices where tasks[index].candidates.count == 1 { attempt(index) }
         while attemptOpen() || narrowByPlace() {}
         settleInside()
+        settleCovered()
         var result = MatchReport(units: units, symbols: symbols, state: state, tasks: tasks).result()
         result.statistics.nanoseconds = now() - begin
         return result
@@ -132,27 +134,60 @@ public struct Matcher {
         return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
     }
 
-    /// Compares a function with its candidates; takes over what exactly one of them proves.
+    /// Checks what optimised probes leave of references against what the symbols turned out to be.
+    private mutating func settleCovered() {
+        for index in tasks.indices {
+            guard case .found(let found) = tasks[index].outcome else { continue }
+            for fact in found.match.covered {
+                let allowed = state.space.allowed(fact.key) ?? []
+                let value = state.learned[fact.key] ?? (allowed.count == 1 ? allowed[0] : nil)
+                if let value, fact.agrees(value) { continue }
+                let name = state.space.title(fact.key)
+                let mismatch = Mismatch(
+                    offset: fact.offset, runOffset: fact.offset,
+                    cause: value == nil ? .kprobe : .symbolConflict,
+                    explanation: value == nil
+                        ? "an optimised kprobe covers a part of a reference to '\(name)', and nothing else tells where that is"
+                        : "what an optimised kprobe leaves of a reference to '\(name)' does not lead there")
+                tasks[index].outcome = .missed(
+                    .init(
+                        entry: found.entry, address: found.address, run: found.match.run, mismatch: mismatch))
+                break
+            }
+        }
+    }
+
+    /// Whether a candidate that missed may be the function all the same: something stands on it.
+    private static func mayHide(_ cause: MatchFailure.Cause) -> Bool {
+        switch cause {
+        case .kprobe, .traced, .redirected, .otherUpdate, .livePatched, .unreadable, .unsupported: true
+        case .differentCode, .patchSite, .differentContent, .symbolConflict, .ambiguous, .notFound: false
+        }
+    }
+
+    /// Compares a function with its candidates; takes over what exactly one of them proves, where no other one can be it.
     private mutating func attempt(_ index: Int) {
         let task = tasks[index]
         let candidates = state.learned[task.span.key].map { [$0] } ?? task.candidates
         var found: [MatchTask.Found] = []
+        var hidden: [UInt64] = []
         var furthest: MatchTask.Missed?
         for entry in candidates {
             let outcome = MatchAttempt(state: state, span: task.span, entry: entry).run()
             switch outcome {
             case .found(let match): found.append(match)
             case .missed(let miss):
+                if Self.mayHide(miss.mismatch.cause) { hidden.append(entry) }
                 if furthest == nil || miss.mismatch.offset > furthest!.mismatch.offset { furthest = miss }
             }
         }
-        if found.count == 1 {
+        if found.count == 1, hidden.isEmpty {
             tasks[index].outcome = .found(found[0])
             state.learn(found[0].match.facts, from: task.span.name)
         } else if found.isEmpty, let furthest {
             tasks[index].outcome = .missed(furthest)
         } else {
-            tasks[index].consistent = found.map(\.entry)
+            tasks[index].consistent = found.map(\.entry) + hidden
         }
     }
 

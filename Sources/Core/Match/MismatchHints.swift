@@ -28,7 +28,7 @@ enum MismatchHints {
         case .traced: ["switch off what traces '\(function)', then try again"]
         case .redirected: ["unload what has redirected it (lsmod), then try again"]
         case .otherUpdate:
-            ["undo that update (git ksplice status), or make this one for the code that it has put there"]
+            ["undo that update (git ksplice status), or make this one on it: git ksplice create --on UPDATE"]
         case .livePatched:
             ["remove the live patch first: its code would run instead of the update's"]
         }
@@ -42,7 +42,7 @@ enum MismatchHints {
         case .otherConfig:
             "take the config from the kernel's own package: git ksplice kernel add NAME --from PACKAGE"
         case .otherSource:
-            "register the kernel with the commit that it was built from: git ksplice kernel add NAME --source COMMIT"
+            "register the kernel with the commit that it was built from: git ksplice kernel add NAME --source COMMIT --from PACKAGE"
         case .modifiedCode:
             "find out what writes to the kernel's code (lsmod, dmesg); a reboot takes it away"
         case .livePatched: "remove the live patch first: its code would run instead of the update's"

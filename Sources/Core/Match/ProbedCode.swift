@@ -13,27 +13,34 @@ struct ProbedCode {
 
     private init(covered: [Range<Int>]) { self.covered = covered }
 
-    init(of run: [UInt8], at address: UInt64, _ state: MatchState) {
-        guard !state.environment.isImage else {
+    /// A probe stands where an instruction begins. One that is disabled or gone covers nothing.
+    init(of run: [UInt8], _ span: Span, at address: UInt64, _ state: MatchState) {
+        guard !state.environment.isImage, run.count == span.size else {
             covered = []
             return
         }
         covered = (state.evidence.probes ?? []).compactMap { probe -> Range<Int>? in
             guard probe.address >= address, probe.address - address < UInt64(run.count) else { return nil }
             let offset = Int(probe.address - address)
+            guard !probe.isDisabled, !probe.isGone,
+                span.code.boundaries(span.section, around: span.start).contains(span.start + offset)
+            else { return nil }
             if run[offset] == 0xcc { return offset..<offset + 1 }
-            return Self.isOptimised(run, offset, address, state) ? offset..<offset + 5 : nil
+            return probe.isOptimised && Self.isOptimised(run, offset, address, state)
+                ? offset..<offset + 5 : nil
         }.sorted { $0.lowerBound < $1.lowerBound }
     }
 
     /// Whether a jump to the code of an optimised probe stands at an offset.
     static func isOptimised(_ run: [UInt8], _ offset: Int, _ address: UInt64, _ state: MatchState) -> Bool {
-        guard let branch = X86Branch(run, at: offset), branch.kind == .jump, branch.width == 4 else {
+        guard run.indices.contains(offset), run[offset] == 0xe9, let branch = X86Branch(run, at: offset)
+        else {
             return false
         }
         let target =
             address &+ UInt64(offset + branch.length) &+ UInt64(bitPattern: branch.displacement)
-        return state.symbols.nearest(to: target)?.symbol.module == module
+        guard let (symbol, distance) = state.symbols.nearest(to: target) else { return false }
+        return symbol.module == module && symbol.name == "kprobe_optinsn_page" && distance < 4096
     }
 
     func overlaps(_ range: Range<Int>) -> Bool { covered.contains { $0.overlaps(range) } }

@@ -151,7 +151,7 @@ struct SpanComparison {
 
     /// What an optimised probe leaves visible of a field must be that of a value that the symbol is known to have. It
     /// proves nothing of the symbol.
-    private func compareCovered(_ relocation: Relocation, _ kind: X86Relocation, _ runOffset: Int)
+    private mutating func compareCovered(_ relocation: Relocation, _ kind: X86Relocation, _ runOffset: Int)
         throws(Mismatch)
     {
         let visible = (0..<kind.width).filter { !probed.covers(runOffset + $0) }
@@ -166,13 +166,12 @@ struct SpanComparison {
         let known = state.learned[key].map { [$0] } ?? state.space.allowed(key) ?? []
         let zero = kind.symbolValue(
             field: 0, addend: relocation.addend, place: address &+ UInt64(runOffset))
-        let agrees = known.contains { value in
-            let field = value &- UInt64(bitPattern: shift) &- zero
-            return visible.allSatisfy {
-                run[runOffset + $0] == UInt8(truncatingIfNeeded: field >> (8 * UInt64($0)))
-            }
-        }
-        if agrees { return }
+        let fact = CoveredFact(
+            key: key, zero: zero &+ UInt64(bitPattern: shift),
+            visible: visible.map { ($0, run[runOffset + $0]) },
+            offset: offset)
+        match.covered.append(fact)
+        if known.contains(where: fact.agrees) { return }
         mismatch.explanation =
             "what an optimised kprobe leaves of a reference to '\(state.space.title(key))' does not lead there"
         mismatch.cause = known.isEmpty ? .kprobe : .symbolConflict
@@ -199,8 +198,8 @@ struct SpanComparison {
         case .inside(let target, let base, let key, let delta):
             let place = value &+ UInt64(bitPattern: Int64(base + delta))
             return inside(section: target, base: base, key: key, delta: delta, address: place, at: offset)
-        case .content(let target, let start):
-            let place = value &+ UInt64(bitPattern: Int64(start))
+        case .content(let target, let start, let shift):
+            let place = value &+ UInt64(bitPattern: Int64(shift))
             return state.contentObjection(code, target, start, at: place).map {
                 Objection(cause: .differentContent, text: $0)
             }

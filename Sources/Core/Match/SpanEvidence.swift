@@ -17,10 +17,27 @@ struct InsideFact {
     var offset: Int
 }
 
+/// What an optimised probe leaves visible of a reference: checked when all is learned.
+struct CoveredFact {
+    var key: Int
+    /// The symbol's value for which the field would hold 0.
+    var zero: UInt64
+    /// Bytes of the field, by their place in it.
+    var visible: [(place: Int, byte: UInt8)]
+    /// Offset of the field from the start of the function.
+    var offset: Int
+
+    func agrees(_ value: UInt64) -> Bool {
+        let field = value &- zero
+        return visible.allSatisfy { $0.byte == UInt8(truncatingIfNeeded: field >> (8 * UInt64($0.place))) }
+    }
+}
+
 /// Pre and run agree.
 struct SpanMatch {
     var facts: [Fact] = []
     var inside: [InsideFact] = []
+    var covered: [CoveredFact] = []
     var run: [UInt8] = []
     var mask: [UInt8] = []
     var isTraced = false

@@ -24,8 +24,8 @@ final class UnitCode {
         case symbol(key: Int, shift: Int64, constant: CodeRange?)
         /// A place inside code, behind a function's entry.
         case inside(section: Int, offset: Int, key: Int, delta: Int)
-        /// Unnamed bytes of a read-only section.
-        case content(section: Int, offset: Int)
+        /// Unnamed bytes of a read-only section, which stand at the relocation's symbol value plus `shift`.
+        case content(section: Int, offset: Int, shift: Int)
         /// A place in a section that has no symbol.
         case unnamed
     }
@@ -44,6 +44,13 @@ final class UnitCode {
         guard symbol.isSectionSymbol, symbol.isDefinedInSection else {
             let key = space.keyOfSymbol[index][relocation.symbol]
             guard key >= 0 else { return .unnamed }
+            // The compiler's label of a constant (`.LC4`), which a module's kallsyms has: an update has its own.
+            if symbol.isDefinedInSection, symbol.name.hasPrefix(".L"),
+                object.sections[symbol.section].flags & SectionFlags.merge != 0
+            {
+                return .content(
+                    section: symbol.section, offset: Int(truncatingIfNeeded: symbol.value), shift: 0)
+            }
             let range =
                 symbol.isDefinedInSection && !symbol.isWeak
                 ? constant(
@@ -61,7 +68,7 @@ final class UnitCode {
         let bias = X86Relocation.of(relocation.type)?.isRelative == true ? fieldEnd(relocation, section) : 0
         let offset = Int(truncatingIfNeeded: relocation.addend) &+ bias
         if target.isMergeableStrings || (target.flags & SectionFlags.merge != 0) {
-            return .content(section: symbol.section, offset: offset)
+            return .content(section: symbol.section, offset: offset, shift: offset)
         }
         return place(symbol.section, offset, isConstant: isConstant)
     }
@@ -69,14 +76,14 @@ final class UnitCode {
     /// What stands at an offset of a section.
     func place(_ section: Int, _ offset: Int, isConstant: Bool = false) -> Referent {
         guard let place = space.place(index, section, offset) else {
-            return isConstant ? .content(section: section, offset: offset) : .unnamed
+            return isConstant ? .content(section: section, offset: offset, shift: offset) : .unnamed
         }
         let delta = offset - place.offset
         if object.sections[section].isExecutable && delta != 0 {
             return .inside(section: section, offset: place.offset, key: place.key, delta: delta)
         }
         if isConstant && place.size > 0 && delta >= place.size {
-            return .content(section: section, offset: offset)
+            return .content(section: section, offset: offset, shift: offset)
         }
         return .symbol(
             key: place.key, shift: Int64(place.offset), constant: constant(section, place.offset, place.size))

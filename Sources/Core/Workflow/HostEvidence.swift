@@ -3,9 +3,11 @@
 extension Host {
     /// For objects that were compiled for a kernel, where that is known.
     func matchEvidence(madeFor: KernelIdentity? = nil) async throws -> MatchEvidence {
-        MatchEvidence(
-            madeFor: madeFor, livePatches: try await livePatches(), probes: try await Tracing.probes(of: self)
-        )
+        // A kernel that hides addresses does not say where its probes are.
+        let probes = await Tracing.probes(of: self).flatMap { list in
+            list.contains { $0.address == 0 } ? nil : list
+        }
+        return MatchEvidence(madeFor: madeFor, livePatches: try await livePatches(), probes: probes)
     }
 
     /// What the kernel's own live patching replaces now, from `/sys/kernel/livepatch/PATCH/OBJECT/FUNCTION,SYMPOS`
