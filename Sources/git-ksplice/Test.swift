@@ -43,6 +43,7 @@ struct Test: AsyncParsableCommand {
             guard !found.contains(where: { $0.id == update.id }) else {
                 throw Failure("update \(update.id.prefix(12)) is named twice")
             }
+            try await addGround(of: update, to: &found)
             found.append(update)
         }
         let registry = KernelRegistry(try await Repository())
@@ -54,6 +55,17 @@ struct Test: AsyncParsableCommand {
         test.timeout = timeout
         if !quiet { Talk.line("booting \(kernel.identity.release) in a virtual machine ...") }
         try report(try await test.run(found), count: found.count)
+    }
+
+    /// What an update was made on is applied before it.
+    private func addGround(of update: Update, to found: inout [Update]) async throws {
+        for id in update.manifest.depends where !found.contains(where: { $0.id == id }) {
+            do { found.append(try await UpdateSource.load(id)) } catch let failure as Failure {
+                throw Failure(
+                    "update \(update.id.prefix(12)) was made on update \(id.prefix(12)): \(failure.message)",
+                    status: failure.status, hint: "name that one before it")
+            }
+        }
     }
 
     private func chosenKernel(_ wanted: KernelIdentity, _ registry: KernelRegistry) async throws

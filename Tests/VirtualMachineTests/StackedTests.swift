@@ -35,19 +35,15 @@ extension KernelChange {
         "prctl: count", "kernel/sys.c",
         "if (arg2 != SUID_DUMP_DISABLE && arg2 != SUID_DUMP_USER) {",
         "if (arg2 > 2 + brought_count) {")
-    /// A module's function, which the fix of another one stands beside.
-    static let sfqError: KernelChange = {
-        var change = KernelChange(
-            "sch_sfq: another error for a large quantum", "net/sched/sch_sfq.c", "\tif (ctl->divisor &&\n",
-            "\tif (ctl->quantum == 2000000)\n\t\treturn -ERANGE;\n\n\tif (ctl->divisor &&\n")
-        change.ground = [.sfq]
-        return change
-    }()
-    /// The same function of the module once more.
+    /// A function of a module.
+    static let sfqError = KernelChange(
+        "sch_sfq: an error for a large quantum", "net/sched/sch_sfq.c", "\tif (ctl->divisor &&\n",
+        "\tif (ctl->quantum == 2000000)\n\t\treturn -ERANGE;\n\n\tif (ctl->divisor &&\n")
+    /// The same once more.
     static let sfqErrorAgain: KernelChange = {
         var change = KernelChange(
             "sch_sfq: yet another error", "net/sched/sch_sfq.c", "return -ERANGE;", "return -EDOM;")
-        change.ground = [.sfq, .sfqError]
+        change.ground = [.sfqError]
         return change
     }()
     /// Brings an inline function in a header.
@@ -152,6 +148,9 @@ extension VirtualMachineTests {
             #expect(said.contains("the update was made on update \(id), which is not applied"), "\(said)")
             let check = try report.output(step + ": check", status: Int(Status.no))
             #expect(check.contains("dependencies: the update was made on update \(id)"), "\(check)")
+            // Its code cannot be compared before, and nothing is to be concluded from that.
+            #expect(check.contains("what the update was made on is not applied"), "\(check)")
+            #expect(!check.contains("differ"), "\(check)")
         }
 
         @Test("an update that knows nothing of the first is refused where it replaces the same function")
@@ -201,7 +200,7 @@ extension VirtualMachineTests {
             func look(_ step: String) { guest.step("look " + step, "auxv; sfq") }
             look("before")
             for (name, change) in [
-                ("fix", KernelChange.sfq), ("error", .sfqError), ("again", .sfqErrorAgain),
+                ("error", KernelChange.sfqError), ("again", .sfqErrorAgain),
                 ("limit", .limit), ("other limit", .limitAgain),
             ] {
                 let file = name.replacing(" ", with: "-")
@@ -212,15 +211,13 @@ extension VirtualMachineTests {
             }
             guest.step("undo", "git-ksplice undo --all")
             look("after")
-            guest.step("traces", "lsmod | grep ksplice_; rmmod sch_sfq")
             return try await guest.run()
         }
 
         @Test(
             "a ground may be in a module, and may have changed a header",
             arguments: [
-                ("before", "mixed", "accepted"), ("fix", "mixed", "Invalid argument"),
-                ("error", "mixed", "Numerical result out of range"),
+                ("before", "mixed", "accepted"), ("error", "mixed", "Numerical result out of range"),
                 ("again", "mixed", "Numerical argument out of domain"),
                 ("limit", "prctl: Numerical argument out of domain", "Numerical argument out of domain"),
                 ("other limit", "mixed", "Numerical argument out of domain"),
@@ -233,7 +230,6 @@ extension VirtualMachineTests {
                 #expect(try report.output("check " + step).contains("it can be applied"))
                 #expect(try report.output("apply " + step).hasSuffix("Done!"))
             }
-            #expect(try report.output("traces") == "")
             #expect(report.warnings == [])
         }
 
@@ -255,6 +251,23 @@ extension VirtualMachineTests {
                 "create", "--kernel", Laboratory.kernel, "--on", second.id, third.commit)
             #expect(half.status == Status.fatal, "\(half.said)")
             #expect(half.errorText.contains("was itself made on update"), "\(half.said)")
+            let base = try await laboratory.update(.auxv).id
+            let other = try await laboratory.update(.auxvOtherwise).id
+            for (grounds, words) in [
+                ([base, other], "both replace 'prctl_set_auxv'"), ([base, base], "is named twice with --on"),
+            ] {
+                let result = try await laboratory.run(
+                    "create", "--kernel", Laboratory.kernel, "--on", grounds[0], "--on", grounds[1],
+                    third.commit)
+                #expect(result.status == Status.fatal && result.errorText.contains(words), "\(result.said)")
+            }
+        }
+
+        @Test func theGroundIsTriedWithTheUpdate() async throws {
+            let laboratory = try await Laboratory.shared()
+            let result = try await laboratory.run("test", try await laboratory.update(.dumpableOnAuxv).id)
+            #expect(result.succeeded, "\(result.said)")
+            #expect(result.text.contains("3 updates were applied and undone"), "\(result.said)")
         }
 
         @Test func whatIsNoUpdateCannotBeTheGround() async throws {

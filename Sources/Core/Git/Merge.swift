@@ -108,7 +108,8 @@ extension Repository {
             let lines = try conflicts(in: index).map { "  " + $0 }.joined(separator: "\n")
             throw Failure(
                 "the change does not fit the kernel's source: '\(change.description)'\n\(lines)",
-                hint: "put the change on top of the commit that the kernel was built from (git cherry-pick), "
+                hint:
+                    "put the change on top of the commit that the kernel was built from (git cherry-pick), or, if it needs a change that has an update, make it on that (--on UPDATE), "
                     + "then name that commit")
         }
         var result = git_oid()

@@ -27,10 +27,18 @@ extension Applier {
         progress("reading the kernel's symbols")
         let loaded = try await host.modules()
         let symbols = try await host.symbols()
-        _ = await forecast.collect(.dependencies) { try await conditions.dependencies() }
+        let hasGround = await forecast.collect(.dependencies) { try await conditions.dependencies() } != nil
         _ = await forecast.collect(.modules) { try conditions.modules(loaded) }
         _ = await forecast.collect(.neighbours) { try await conditions.livePatches() }
         _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
+        guard hasGround else {
+            // Its code is made to follow code that is not there.
+            for point in [Forecast.Point.matching, .symbols] {
+                forecast.leave(point, "what the update was made on is not applied")
+            }
+            try await lookAround(update, replaced(update, nil, symbols), [], symbols, &forecast)
+            return forecast
+        }
         let access = try await look(update, symbols, running, mayLoad: mayLoad, isThere: isThere, &forecast)
         guard let access else {
             try await lookAround(update, replaced(update, nil, symbols), [], symbols, &forecast)
@@ -192,7 +200,7 @@ extension Applier {
         let room = RedirectRoom(symbols: symbols, probes: tracing.probes)
         for place in places {
             guard let found = place.found else {
-                forecast.leave(.room, "'\(place.replacement.symbol)' was not found")
+                forecast.leave(.room, "'\(place.replacement.symbol)' was not matched")
                 continue
             }
             forecast.add(

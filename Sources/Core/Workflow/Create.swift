@@ -138,7 +138,8 @@ public struct Creator: Sendable {
             updates.append(
                 try await store.load(try await store.find(spec, kernel: kernel.identity).ref))
         }
-        return try await Ground(repository, sourceCommit: kernel.sourceCommit, updates: updates)
+        return try await Ground(
+            repository, kernel: kernel.identity, sourceCommit: kernel.sourceCommit, updates: updates)
     }
 
     private func existing(

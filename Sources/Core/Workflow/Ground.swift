@@ -11,14 +11,24 @@ struct Ground {
     /// The source with their changes; the same where there are none.
     let tree: String
 
-    /// - Parameter sourceCommit: of the kernel.
-    init(_ repository: Repository, sourceCommit: String, updates: [Update] = []) async throws {
+    /// - Parameter sourceCommit: of the kernel. The updates must be for that kernel, and all of them must be able to be applied
+    ///   together, in their order.
+    init(
+        _ repository: Repository, kernel: KernelIdentity, sourceCommit: String, updates: [Update] = []
+    ) async throws {
         sourceTree = try repository.tree(of: sourceCommit)
         self.updates = updates
         var tree = sourceTree
         var known = Set<String>()
-        for update in updates {
+        for (index, update) in updates.enumerated() {
             let name = "update \(update.id.prefix(12))"
+            if known.contains(update.id) { throw Failure("\(name) is named twice with --on") }
+            guard update.manifest.kernel == kernel else {
+                throw Failure(
+                    "\(name) is for the kernel \(update.manifest.kernel.release), not for \(kernel.release)",
+                    status: .wrongKernel, hint: "git ksplice list shows which updates a commit has")
+            }
+            try Self.checkTogether(update, updates[..<index])
             if let missing = update.manifest.depends.first(where: { !known.contains($0) }) {
                 throw Failure(
                     "\(name) was itself made on update \(missing.prefix(12))",
@@ -36,6 +46,21 @@ struct Ground {
             tree = try repository.postTree(change, preTree: tree)
         }
         self.tree = tree
+    }
+
+    /// Fails where an update replaces a function that one before it, on which it was not made, replaces too: only one of them
+    /// can be applied.
+    private static func checkTogether(_ update: Update, _ before: ArraySlice<Update>) throws {
+        func functions(_ update: Update) -> Set<[String]> {
+            Set(update.manifest.replacements.map { [update.manifest.units[$0.unit].path, $0.symbol] })
+        }
+        let mine = functions(update)
+        for other in before where !update.manifest.depends.contains(other.id) {
+            guard let both = mine.intersection(functions(other)).map({ $0[1] }).min() else { continue }
+            throw Failure(
+                "the updates \(other.id.prefix(12)) and \(update.id.prefix(12)) both replace '\(both)', and the second was not made on the first: they cannot be applied together",
+                hint: "git ksplice create --on \(other.id.prefix(12)) makes one that can")
+        }
     }
 
     /// The files that the updates change, as they were compiled then: with markers that give unchanged lines the numbers

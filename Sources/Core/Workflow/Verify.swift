@@ -101,7 +101,7 @@ public struct Verifier: Sendable {
         var updates: [Update] = []
         for id in manifest.depends { updates.append(try await store.load(try await store.find(id).ref)) }
         let ground = try await Ground(
-            repository, sourceCommit: manifest.sourceCommit, updates: updates)
+            repository, kernel: manifest.kernel, sourceCommit: manifest.sourceCommit, updates: updates)
         guard ground.tree == manifest.preTree else {
             throw Failure(
                 "the update is not made on what it records: that is the source tree \(ground.tree.prefix(12)), "

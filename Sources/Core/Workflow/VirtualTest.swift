@@ -1,5 +1,5 @@
-// Trying updates on their own kernel. One: boot, run a command, apply, run it, undo, run it. Several: each is applied and
-// undone alone first, then all are applied together, in the order given, and undone in the reverse order.
+// Trying updates on their own kernel. One: boot, run a command, apply, run it, undo, run it. Several: each that was not made
+// on another is applied and undone alone first, then all are applied together, in the order given, and undone in the reverse order.
 
 public struct VirtualTest: Sendable {
     let kernel: KernelDescriptor
@@ -40,7 +40,9 @@ public struct VirtualTest: Sendable {
         machine.timeout = timeout
         let run = command.map { [$0] } ?? []
         machine.steps =
-            run.map { GuestStep(Step.before, $0) } + (updates.count > 1 ? updates.flatMap(Self.alone) : [])
+            run.map { GuestStep(Step.before, $0) }
+            + (updates.count > 1
+                ? updates.filter(\.manifest.depends.isEmpty).flatMap(Self.alone) : [])
             + updates.map {
                 Self.apply($0, updates.count > 1 ? "\(Step.apply) \($0.id.prefix(12))" : Step.apply)
             }
