@@ -22,16 +22,20 @@ enum Locations {
     static func mismatches() throws -> String {
         try find(
             "the pages of the mismatches", installed: "mismatches", inTree: "Documentation/mismatches",
-            holding: "different-code.md", variable: "GIT_KSPLICE_MISMATCHES_DIR")
+            holding: "different-code.md", variable: "GIT_KSPLICE_MISMATCHES_DIR",
+            beside: getenv("GIT_KSPLICE_FINDINGS_DIR").map {
+                String(cString: $0).directoryPart + "/mismatches"
+            })
     }
 
     private static func find(
-        _ what: String, installed: String, inTree: String, holding file: String, variable: String
+        _ what: String, installed: String, inTree: String, holding file: String, variable: String,
+        beside sibling: String? = nil
     ) throws -> String {
         if let given = getenv(variable) { return try Files.absolute(String(cString: given)) }
         let program = try executable()
         var folder = program.directoryPart
-        var tried = [folder + "/../share/git-ksplice/" + installed]
+        var tried = (sibling.map { [$0] } ?? []) + [folder + "/../share/git-ksplice/" + installed]
         for _ in 0..<6 {
             tried.append(folder + "/" + inTree)
             folder = folder.directoryPart

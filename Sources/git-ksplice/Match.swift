@@ -80,7 +80,17 @@ struct Match: AsyncParsableCommand {
             summary = try await registry.summary(kernel)
         } else {
             let running = try await host.identity()
-            summary = try await registry.summary(running.buildID)
+            guard
+                let found = try await registry.all().first(where: { $0.identity.buildID == running.buildID })
+            else {
+                throw Failure(
+                    "the running kernel (\(running.release)) is not registered here", status: .notFound,
+                    hints: [
+                        "git ksplice kernel add NAME --source COMMIT --from PACKAGE",
+                        "with --kernel NAME, another one's files are compared",
+                    ])
+            }
+            summary = found
         }
         let files = try self.files.map { try repository.treePath($0) }
         let units = try await matcher.compile(

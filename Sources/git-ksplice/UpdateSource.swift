@@ -13,8 +13,11 @@ enum UpdateSource {
             store = UpdateStore(try await Repository())
         } catch let failure as Failure {
             if Files.isRegular(spec) { return try archive(spec) }
+            // A host that only applies archives needs no git.
+            let isWithoutGit = failure.message.hasPrefix("cannot run")
             throw Failure(
-                failure.message, status: failure.status,
+                isWithoutGit ? "no such archive: '\(spec)'" : failure.message,
+                status: isWithoutGit ? .notFound : failure.status,
                 hint: "outside of a repository, name an archive (ksplice-....tar.gz)")
         }
         return try await store.load(try await store.find(spec, kernel: kernel).ref)

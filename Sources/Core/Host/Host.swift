@@ -100,3 +100,9 @@ public enum HostText {
         }
     }
 }
+
+extension Failure {
+    static let onlyRoot = Failure(
+        "only root may read the kernel's memory and change it",
+        hint: "run this as root, for instance with sudo")
+}

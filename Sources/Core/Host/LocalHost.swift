@@ -32,9 +32,7 @@ public final class LocalHost: Host, Sendable {
 
     public func symbols() async throws -> KernelSymbols {
         guard geteuid() == 0 else {
-            throw Failure(
-                "only root may read the kernel's memory and change it",
-                hint: "run this as root, for instance with sudo")
+            throw Failure.onlyRoot
         }
         if let refusal = try await ModulePolicy(of: self).symbolsRefusal { throw refusal }
         return try ProcKallsyms.read()

@@ -1,5 +1,7 @@
 // The files of ksplice.ko for one update (kernel/README.md describes them), and what its refusals mean to a person.
 
+import Glibc
+
 struct UpdateSysfs: Sendable {
     static let root = "/sys/kernel/ksplice"
     let host: any Host & Sendable
@@ -42,6 +44,16 @@ struct UpdateSysfs: Sendable {
         }
     }
 
+    /// The function that this program itself is in, while it writes to the file that asks for the change.
+    private func ownFunction() async throws -> String? {
+        for line in try await text("conflicts").lines {
+            let fields = line.split(separator: " ").map { String($0) }
+            guard fields.count >= 3, Int(fields[0]) != nil else { continue }
+            if try await host.exists("/proc/self/task/\(fields[0])") { return fields[2] }
+        }
+        return nil
+    }
+
     /// Applies; tries again with growing pauses while tasks are inside. Returns the pause in nanoseconds and the tries.
     func enable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
         try await change("1", "apply", timeout: timeout, progress: progress)
@@ -59,7 +71,14 @@ struct UpdateSysfs: Sendable {
         while true {
             let code = try await host.store(value, into: folder + "/enabled")
             if code == 0 { return (try await number("pause_ns"), try await number("tries")) }
+            if code == EACCES || code == EPERM { throw Failure.onlyRoot }
             let cause = try await text("cause")
+            if cause == "busy", let function = try await ownFunction() {
+                throw Failure(
+                    "cannot \(verb) \(id.prefix(12)): '\(function)' is on the way by which this program asks the kernel for it",
+                    status: .cannotBePatched,
+                    hint: "the program is always inside of it then; change a function that it calls instead")
+            }
             guard cause == "busy", waited < timeout else { throw try await refusal(verb, cause, code) }
             if waited == 0 { progress("waiting for \(try await conflicts().joined(separator: ", "))") }
             try await Task.sleep(nanoseconds: UInt64(pause * 1e9))
