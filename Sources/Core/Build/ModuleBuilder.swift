@@ -97,6 +97,35 @@ public struct ModuleBuilder: Sendable {
             .check("cannot compile '\(source.lastPathComponent)' for this kernel")
     }
 
+    /// What kbuild's own definitions say of objtool where it does not run on single units but on what is linked of them (with
+    /// IBT or LTO: scripts/Makefile.lib, `delay-objtool`).
+    private static let objtoolMakefile = """
+        include include/config/auto.conf
+        include $(srctree)/scripts/Kbuild.include
+        obj := .
+        src := .
+        include $(srctree)/scripts/Makefile.lib
+        ksplice-objtool:
+        \t$(info $(if $(delay-objtool),$(objtool) $(objtool-args-y) --link))
+        \t@:
+
+        """
+
+    /// The objtool command for a unit whose own compile command has none, without the object's name; empty where the kernel
+    /// runs objtool on single units, and so runs none on this one.
+    public func delayedObjtool() async throws -> [String] {
+        let result = try await Command(
+            [
+                "make", "-s", "-rR", "-f", "-", "srctree=\(workspace.source)", "objtree=.", "ksplice-objtool",
+            ], directory: workspace.object, environment: makeEnvironment,
+            input: Array(Self.objtoolMakefile.utf8)
+        ).run()
+        guard result.succeeded else {
+            throw Failure("cannot learn how the kernel runs objtool\n\(result.errorText.trimmed)")
+        }
+        return result.text.split(whereSeparator: \.isWhitespace).map { String($0) }
+    }
+
     /// Runs objtool with a unit's own options, as for a module. A warning is an error: it means that the code was
     /// not understood, and what it then leaves out (ORC data, call sites) would be missed at run time.
     public func runObjtool(_ object: String, like options: [String]) async throws {

@@ -126,8 +126,16 @@ struct CreateJob {
 
     /// What every update module contains, made with the options of some units.
     private func parts(for units: [TranslationUnit]) async throws -> ModuleBuilder.Parts {
-        let objtool = units.first { !$0.command.objtool.isEmpty }?.command.objtool ?? []
+        let first = units.first { !$0.command.objtool.isEmpty } ?? units.first
+        let objtool = try await objtool(of: first.map { [$0] } ?? []).first ?? []
         return try await builder.parts(objtool: objtool, progress: creator.progress)
+    }
+
+    /// The objtool command of each unit, without the object's name.
+    private func objtool(of units: [TranslationUnit]) async throws -> [[String]] {
+        let isDelayed = units.contains { $0.command.objtool.isEmpty }
+        let delayed = isDelayed ? try await builder.delayedObjtool() : []
+        return units.map { $0.command.objtool.isEmpty ? delayed : $0.command.objtool }
     }
 
     private static let samples = 4
@@ -296,7 +304,7 @@ struct CreateJob {
         let assembler = Assembler(
             builder: builder, exports: review, workFolder: workspace.work, glue: parts.glue, clock: clock)
         let assembly = try await assembler.assemble(
-            differences, objtool: kept.map { pairs[$0].unit.command.objtool })
+            differences, objtool: try await objtool(of: kept.map { pairs[$0].unit }))
         var files: [String: [UInt8]] = [
             Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
             Update.Path.module: assembly.module, Update.Path.kernelModule: try coreModule(parts),
