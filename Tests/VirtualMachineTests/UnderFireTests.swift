@@ -189,6 +189,10 @@ extension VirtualMachineTests {
         /// How many times the update is applied and undone; a handful where nothing else is asked for.
         static let count = Int(Material.value("KSPLICE_STRESS_CYCLES")) ?? 60
 
+        /// How many times without the load. A processor's slab counts as used as a whole: a cache with 64 objects in one may seem
+        /// to grow by that much for each processor, and those with more are not looked at.
+        static let quiet = max(count, 200)
+
         static let boot = SharedBoot { laboratory in
             var guest = Guest(laboratory)
             // A cycle takes below a second, most of which is undo's grace period.
@@ -206,7 +210,7 @@ extension VirtualMachineTests {
             let memory = """
                 echo 3 > /proc/sys/vm/drop_caches; sleep 1; grep -c '\\[ksplice\\]' /proc/vmallocinfo
                 for c in /sys/kernel/slab/*; do echo 1 > $c/shrink; done 2> /dev/null
-                awk '/^(kmalloc|task_struct|filp|dentry|kernfs|cred_jar|pid)/ { print $1, $2 }' /proc/slabinfo
+                awk '/^(kmalloc|task_struct|filp|dentry|kernfs|cred_jar|pid)/ { if ($5 <= 64) print $1, $2 }' /proc/slabinfo
                 """
             guest.step("apply", "git-ksplice apply busy.tar.gz")
             guest.step(
@@ -216,7 +220,7 @@ extension VirtualMachineTests {
             // Without the load, whose own memory comes and goes.
             guest.step("settle", "sleep 2; cycles \(id) 10")
             guest.step("memory before", memory)
-            guest.step("quiet", "cycles \(id) \(count)")
+            guest.step("quiet", "cycles \(id) \(quiet)")
             guest.step("memory after", memory)
             return try await guest.run()
         }
@@ -245,12 +249,12 @@ extension VirtualMachineTests {
             let (before, after) = try (
                 Self.numbers(report.output("memory before")), Self.numbers(report.output("memory after"))
             )
-            #expect(try report.output("quiet").contains("\(Self.count) cycles, busy 0 times"))
+            #expect(try report.output("quiet").contains("\(Self.quiet) cycles, busy 0 times"))
             #expect(before.count > 10)
             #expect(after["mappings"] == before["mappings"])
             for (cache, count) in after {
                 let growth = count - (before[cache] ?? 0)
-                #expect(growth < Self.count, "\(cache) has grown by \(growth) objects")
+                #expect(growth < Self.quiet, "\(cache) has grown by \(growth) objects")
             }
         }
 
