@@ -51,7 +51,7 @@ struct SpanComparison {
         self.address = address
         self.isRigid = isRigid
         var run = probed.uncovered(
-            raw, in: 0..<span.size, from: Array(span.bytes[span.start..<span.start + span.size]))
+            raw, in: 0..<span.size, from: span.bytes, start: -span.start)
         if !state.environment.isImage && isRigid {
             for lock in span.code.sites.locks(in: span.range, of: span.section)
             where lock - span.start < run.count && run[lock - span.start] == 0x3e {
