@@ -12,7 +12,10 @@ extension VirtualMachineTests {
         func update(kernel: OtherKernel) async throws {
             let laboratory = try await Laboratory.shared()
             let source = try await kernel.descriptor(laboratory).sourceCommit
-            let commit = try await laboratory.commit(.dumpable, on: source)
+            // A commit of its own: one that has updates of several kernels names none of them.
+            var change = KernelChange.dumpable
+            change.name = "prctl: another range, for the other kernels"
+            let commit = try await laboratory.commit(change, on: source)
             let created = try await laboratory.run("create", "--kernel", kernel.registered, commit)
             #expect(created.succeeded, "\(created.said)")
             #expect(created.text.contains("are those of the kernel's files"), "\(created.said)")
