@@ -7,6 +7,15 @@ set -eu
 cache=$1
 shift
 here=$(cd "$(dirname "$0")" && pwd)
+# The tests are compiled while their material is fetched.
+builds=true
+for argument; do [ "$argument" != --skip-build ] || builds=false; done
+if $builds; then
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	swift build --build-tests > "$log" 2>&1 &
+	build=$!
+fi
 set -a
 eval "$("$here/material.sh" "$cache" all)"
 # A clone of their own: the demonstration leaves its branch, its kernel and its updates in the other one.
@@ -23,4 +32,9 @@ image=$cache/vmlinuz-$KSPLICE_RELEASE_OLD
 [ -e "$image" ] || dpkg-deb --fsys-tarfile "$KSPLICE_IMAGE_OLD" | tar -xOf - "./boot/vmlinuz-$KSPLICE_RELEASE_OLD" > "$image"
 KSPLICE_TEST_IMAGE=$image
 set +a
-exec swift test "$@"
+if $builds; then
+	wait "$build" || { cat "$log" >&2; exit 1; }
+	cat "$log"
+	set -- --skip-build "$@"
+fi
+swift test "$@"

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Core
 
-extension VirtualMachineTests {
+extension WholeKernelTests {
     @Suite struct Ambiguity {
         private struct Case {
             var unit: String

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Core
 
-extension VirtualMachineTests {
+extension WholeKernelTests {
     @Suite struct BootedRejection {
         /// What is damaged of one kernel.
         struct Sample: Sendable, CustomTestStringConvertible {
@@ -26,18 +26,18 @@ extension VirtualMachineTests {
                 units: [
                     "kernel/groups.c", "kernel/cred.c", "ipc/msg.c", "kernel/softirq.c", "lib/iov_iter.c",
                 ],
-                thorough: ["kernel/groups.c", "kernel/cred.c", "kernel/softirq.c"],
+                thorough: ["kernel/groups.c", "kernel/cred.c"],
                 rewritten: [
                     "alternative", "paravirtual call", "return thunk", "fentry site", "static call",
                     "jump label",
-                ], flips: 100_000),
+                ], flips: 50_000),
             // Paravirtual calls are alternatives there.
             Sample(
                 kernel: OtherKernel.all.last,
                 units: ["kernel/groups.c", "kernel/cred.c", "ipc/msg.c", "kernel/softirq.c"],
-                thorough: ["kernel/groups.c", "kernel/softirq.c"],
+                thorough: ["kernel/groups.c"],
                 rewritten: ["alternative", "return thunk", "fentry site", "static call", "jump label"],
-                flips: 50_000),
+                flips: 20_000),
         ]
 
         @Test(

@@ -136,9 +136,9 @@ struct Laboratory: Sendable {
             .text
     }
 
-    /// Names and values of everything that the program keeps in the repository.
+    /// Names and values of everything that create may keep in the repository. Kernels are registered meanwhile.
     func references() async throws -> String {
-        try await Self.git(["for-each-ref", "refs/ksplice", "refs/notes", "refs/ksplice-local"])
+        try await Self.git(["for-each-ref", "refs/ksplice/updates", "refs/notes", "refs/ksplice-local"])
     }
 
     // MARK: - The program

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Core
 
-extension VirtualMachineTests {
+extension WholeKernelTests {
     @Suite struct WholeObjects {
         /// One way to boot, and what the kernel must say of it so that the test is about what it claims.
         struct Boot: Sendable, CustomTestStringConvertible {
@@ -267,7 +267,7 @@ struct Report {
             }
             for (name, reason) in unit.absent {
                 #expect(
-                    VirtualMachineTests.WholeObjects.reasons.contains { reason.hasPrefix($0) },
+                    WholeKernelTests.WholeObjects.reasons.contains { reason.hasPrefix($0) },
                     "\(unit.path): \(name): \(reason)", sourceLocation: sourceLocation)
                 if reason.hasPrefix("it equals") { ambiguous += 1 }
             }
