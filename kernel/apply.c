@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One attempt to apply or undo an update: a reference, locks, checks, the pause, and what comes after it.
+ * One attempt at a transition: updates that are undone and updates that are applied in the same pause, mostly just one. Each
+ * is a step; those of undo come first. References, locks, checks, the pause, and what comes after it.
  *
  * Lock order: ksplice_mutex, module_mutex, kprobe_mutex, cpus_read_lock(), jump_label_lock(), text_mutex; then the
  * machine is stopped. module_mutex, because of exports (exports.c). kprobe_mutex, because a kprobe copies the
@@ -8,9 +9,9 @@
  * cpus_read_lock() before text_mutex and stop_machine_cpuslocked() inside, because stop_machine() under text_mutex
  * deadlocks with CPU hotplug. This is also the order in which kernel/kprobes.c and kernel/jump_label.c take them.
  *
- * In the pause every CPU scans its own stack; the last to arrive reads all expected bytes again, scans everybody
- * else, asks the check hooks, writes all redirects and constants, and runs the hooks that are to see them; then every
- * CPU serialises. Nothing is allocated or printed there.
+ * In the pause every CPU scans its own stack; the last to arrive scans everybody else, asks the check hooks, puts back what
+ * is undone, reads all bytes that an applied update expects, which are there only then, writes all redirects and constants,
+ * and runs the hooks that are to see them; then every CPU serialises. Nothing is allocated or printed there.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -25,6 +26,9 @@
 #include <linux/timekeeping.h>
 #include <asm/sync_core.h>
 #include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include "ksplice_trace.h"
 
 extern struct mutex kprobe_mutex;	/* static in kernel/kprobes.c; resolved by the loader */
 extern struct mutex text_mutex;
@@ -51,29 +55,78 @@ static void unlock_all(void)
 	ksplice_unlock_exports();
 }
 
+/* Notes who refused, and why. */
+static bool refuse(struct ksplice_pause *pause, struct ksplice_record *record, enum ksplice_cause cause)
+{
+	pause->cause = cause;
+	record->cause = cause;
+	return false;
+}
+
+static bool nobody_inside(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	ksplice_scan_others(pause);
+	list_for_each_entry(record, pause->steps, step)
+		if (record->conflict_count)
+			refuse(pause, record, KSPLICE_BUSY);
+	return !pause->cause;
+}
+
+static bool hooks_agree(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	list_for_each_entry(record, pause->steps, step)
+		if (!ksplice_run_hooks(record, KSPLICE_HOOK_CHECK, record->undo))
+			return refuse(pause, record, KSPLICE_HOOK);
+	return true;
+}
+
+/* Checks the bytes of one step, and writes all of it or nothing. */
+static bool write_step(struct ksplice_record *record)
+{
+	bool same = record->undo ? ksplice_redirects_in_place(record) : ksplice_bytes_expected(record);
+
+	if (!same || !ksplice_data_in_place(record, record->undo) || !ksplice_write_sites(record, record->undo))
+		return false;
+	ksplice_write_data(record, record->undo);
+	return true;
+}
+
+/* Takes a step back that was written before in the same pause. */
+static void take_back(struct ksplice_record *record)
+{
+	ksplice_write_sites(record, !record->undo);
+	ksplice_write_data(record, !record->undo);
+}
+
+static bool write_all(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	list_for_each_entry(record, pause->steps, step) {
+		if (write_step(record))
+			continue;
+		refuse(pause, record, KSPLICE_CHANGED);
+		list_for_each_entry_continue_reverse(record, pause->steps, step)
+			take_back(record);
+		return false;
+	}
+	return true;
+}
+
 /* What the last CPU to arrive does for all. */
 static void lead(struct ksplice_pause *pause)
 {
-	struct ksplice_record *record = pause->record;
-	bool same = pause->undo ? ksplice_jumps_in_place(record) : ksplice_bytes_expected(record);
+	struct ksplice_record *record;
 
-	if (!same || !ksplice_data_in_place(record, pause->undo)) {
-		pause->cause = KSPLICE_CHANGED;
-	} else {
-		ksplice_scan_others(pause);
-		if (record->conflict_count)
-			pause->cause = KSPLICE_BUSY;
-		else if (!ksplice_run_hooks(record, KSPLICE_HOOK_CHECK, pause->undo))
-			pause->cause = KSPLICE_HOOK;
-		else if (!ksplice_write_sites(record, pause->undo))
-			pause->cause = KSPLICE_CHANGED;
-	}
-	/* Nothing refuses any more. */
-	if (!pause->cause) {
-		ksplice_write_data(record, pause->undo);
-		ksplice_run_hooks(record, KSPLICE_HOOK_ACT, pause->undo);
-	}
-	record->pause_ns = ktime_get_mono_fast_ns() - pause->begin;
+	if (nobody_inside(pause) && hooks_agree(pause) && write_all(pause))
+		/* Nothing refuses any more. */
+		list_for_each_entry(record, pause->steps, step)
+			ksplice_run_hooks(record, KSPLICE_HOOK_ACT, record->undo);
+	pause->length = ktime_get_mono_fast_ns() - pause->begin;
 }
 
 static int in_pause(void *data)
@@ -102,102 +155,209 @@ static int compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Replaced code: behind the redirect, and all of each part. Addresses of entries lie on stacks for ever. */
-static bool ranges_of_old(struct ksplice_pause *pause)
+static struct ksplice_range *next_range(struct ksplice_pause *pause, struct ksplice_record *record)
 {
-	const struct ksplice_update *update = pause->record->update;
-	struct ksplice_range *range = pause->record->ranges;
+	struct ksplice_range *range = &pause->ranges[pause->range_count++];
+
+	range->record = record;
+	return range;
+}
+
+/*
+ * Replaced code: behind the redirect, and all of each part. Addresses of entries lie on stacks for ever. Where a tracer
+ * redirects, a task that returns from it to the first instruction behind the ftrace site goes on in the old code.
+ */
+static void add_old(struct ksplice_pause *pause, struct ksplice_record *record)
+{
+	const struct ksplice_update *update = record->update;
 	unsigned int i;
 
-	for (i = 0; i < update->table->function_count; i++, range++) {
+	for (i = 0; i < update->table->function_count; i++) {
 		const struct ksplice_function *f = &update->functions[i];
+		struct ksplice_range *range = next_range(pause, record);
 
-		range->first = f->old_start + f->site + 1;
+		range->first = f->old_start + f->site + (record->sites[i].tracer ? 0 : 1);
 		range->end = f->old_start + f->old_size;
 		range->name = (const char *)(unsigned long)f->name;
 	}
-	for (i = 0; i < update->table->part_count; i++, range++) {
+	for (i = 0; i < update->table->part_count; i++) {
 		const struct ksplice_part *p = &update->parts[i];
+		struct ksplice_range *range = next_range(pause, record);
 
 		range->first = p->old_start;
 		range->end = p->old_start + p->old_size;
-		range->name = pause->record->ranges[p->function].name;
+		range->name = (const char *)(unsigned long)update->functions[p->function].name;
 	}
-	pause->range_count = range - pause->record->ranges;
-	/* The names above are taken; now the order may change. */
-	sort(pause->record->ranges, pause->range_count, sizeof(*range), compare_ranges, NULL);
-	for (i = 1; i < pause->range_count; i++)
-		if (pause->record->ranges[i].first < pause->record->ranges[i - 1].end)
-			return false;
-	return true;
 }
 
-/* All text of the update module: its new functions, and between them what they call. */
-static bool ranges_of_new(struct ksplice_pause *pause)
+/*
+ * All text of the update module: its new functions, and between them what they call. A task in a tracer may be on its way
+ * there with no more to show for it than the address that the tracer was called from.
+ */
+static void add_new(struct ksplice_pause *pause, struct ksplice_record *record)
 {
-	const struct ksplice_update *update = pause->record->update;
-	struct ksplice_range *range = pause->record->ranges;
+	const struct ksplice_update *update = record->update;
+	struct ksplice_range *range = next_range(pause, record);
+	unsigned int i;
 
 	ksplice_module_text(update->owner, &range->first, &range->end);
 	range->name = update->owner->name;
-	pause->range_count = 1;
+	for (i = 0; i < update->table->function_count; i++) {
+		const struct ksplice_site *site = &record->sites[i];
+
+		/* Where one update takes over from another, the old code of that one covers it. */
+		if (!site->tracer || ksplice_tracer_is_shared(site->tracer))
+			continue;
+		range = next_range(pause, record);
+		range->first = site->address;
+		range->end = site->address + 1;
+		range->name = (const char *)(unsigned long)update->functions[i].name;
+	}
+}
+
+static unsigned int count_ranges(const struct ksplice_record *record)
+{
+	return 1 + record->update->table->function_count + record->update->table->part_count;
+}
+
+/* Where nobody may be. */
+static bool find_ranges(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+	unsigned int i, room = 0;
+
+	list_for_each_entry(record, pause->steps, step)
+		room += count_ranges(record);
+	pause->ranges = kvcalloc(room + 1, sizeof(*pause->ranges), GFP_KERNEL);
+	if (!pause->ranges) {
+		record = list_first_entry(pause->steps, struct ksplice_record, step);
+		return refuse(pause, record, KSPLICE_MEMORY);
+	}
+	list_for_each_entry(record, pause->steps, step) {
+		if (record->undo)
+			add_new(pause, record);
+		else
+			add_old(pause, record);
+	}
+	sort(pause->ranges, pause->range_count, sizeof(*pause->ranges), compare_ranges, NULL);
+	for (i = 1; i < pause->range_count; i++)
+		if (pause->ranges[i].first < pause->ranges[i - 1].end)
+			return refuse(pause, pause->ranges[i].record, KSPLICE_SIZE);
 	return true;
 }
 
-static enum ksplice_cause locked_attempt(struct ksplice_pause *pause)
+/* With everything locked: may all steps be done? */
+static bool may_all(struct ksplice_pause *pause)
 {
-	struct ksplice_record *record = pause->record;
-	enum ksplice_cause cause;
-	int ret;
+	struct ksplice_record *record;
+	bool is_first = true;
 
-	cause = pause->undo ? ksplice_may_undo(record) : ksplice_may_apply(record);
-	if (cause)
-		return cause;
-	if (ksplice_map_sites(record))
-		return KSPLICE_MEMORY;
-	ret = ksplice_map_data(record);
-	if (!ret) {
-		ret = stop_machine_cpuslocked(in_pause, pause, cpu_online_mask);
-		ksplice_unmap_data(record);
+	list_for_each_entry(record, pause->steps, step) {
+		enum ksplice_cause cause = record->undo ? ksplice_may_undo(record) : ksplice_may_apply(record);
+
+		/* What an update expects may be there only when another one is undone: the pause looks anyway. */
+		if (!cause && !record->undo && is_first)
+			cause = ksplice_check_content(record);
+		if (cause)
+			return refuse(pause, record, cause);
+		is_first = is_first && !record->undo;
 	}
-	ksplice_unmap_sites(record);
-	record->tasks = atomic_long_read(&pause->tasks);
-	record->words = atomic_long_read(&pause->words);
-	return ret ? KSPLICE_MEMORY : pause->cause;
+	return true;
 }
 
-static enum ksplice_cause attempt(struct ksplice_record *record, bool undo)
+static bool map_all(struct ksplice_pause *pause)
 {
-	struct ksplice_pause *pause = kzalloc(sizeof(*pause), GFP_KERNEL);
-	enum ksplice_cause cause = KSPLICE_SIZE;
+	struct ksplice_record *record;
 
-	if (!pause)
-		return KSPLICE_MEMORY;
-	pause->record = record;
-	pause->undo = undo;
-	pause->ranges = record->ranges;
-	raw_spin_lock_init(&pause->lock);
-	if (undo ? ranges_of_new(pause) : ranges_of_old(pause)) {
+	list_for_each_entry(record, pause->steps, step) {
+		if (ksplice_map_sites(record))
+			return refuse(pause, record, KSPLICE_MEMORY);
+		if (ksplice_map_data(record))
+			return refuse(pause, record, KSPLICE_MEMORY);
+	}
+	return true;
+}
+
+static void unmap_all(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	list_for_each_entry(record, pause->steps, step) {
+		ksplice_unmap_data(record);
+		ksplice_unmap_sites(record);
+	}
+}
+
+static void locked_attempt(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record = list_first_entry(pause->steps, struct ksplice_record, step);
+
+	if (may_all(pause) && map_all(pause) && stop_machine_cpuslocked(in_pause, pause, cpu_online_mask))
+		refuse(pause, record, KSPLICE_MEMORY);
+	unmap_all(pause);
+	list_for_each_entry(record, pause->steps, step) {
+		record->tasks = atomic_long_read(&pause->tasks);
+		record->words = atomic_long_read(&pause->words);
+		record->pause_ns = pause->length;
+		if (!pause->cause)
+			ksplice_show_exports(record, !record->undo);
+	}
+}
+
+/* Tracers are registered without any of our locks, and do nothing yet; this says so for those that apply. */
+static bool begin_tracers(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	list_for_each_entry(record, pause->steps, step) {
+		enum ksplice_cause cause = record->undo ? KSPLICE_NONE : ksplice_begin_tracers(record);
+
+		if (cause)
+			return refuse(pause, record, cause);
+	}
+	return true;
+}
+
+/* Of what is not applied now, whether it was before or not. */
+static void end_tracers(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	list_for_each_entry(record, pause->steps, step)
+		if (record->undo == !pause->cause)
+			ksplice_end_tracers(record);
+}
+
+static bool attempt(struct ksplice_pause *pause)
+{
+	if (begin_tracers(pause) && find_ranges(pause)) {
 		lock_all();
-		cause = locked_attempt(pause);
-		if (!cause)
-			ksplice_show_exports(record, !undo);
+		locked_attempt(pause);
 		unlock_all();
 	}
-	kfree(pause);
-	return cause;
+	end_tracers(pause);
+	kvfree(pause->ranges);
+	return !pause->cause;
 }
 
 /* Hooks that may sleep stand around the attempt; what the first have begun, those for failure end. */
-static enum ksplice_cause attempt_with_hooks(struct ksplice_record *record, bool undo)
+static bool attempt_with_hooks(struct ksplice_pause *pause)
 {
-	enum ksplice_cause cause = KSPLICE_HOOK;
+	struct ksplice_record *record, *last = NULL;
 
-	if (ksplice_run_hooks(record, KSPLICE_HOOK_PRE, undo))
-		cause = attempt(record, undo);
-	if (cause)
-		ksplice_run_hooks(record, KSPLICE_HOOK_FAIL, undo);
-	return cause;
+	list_for_each_entry(record, pause->steps, step) {
+		last = record;
+		if (!ksplice_run_hooks(record, KSPLICE_HOOK_PRE, record->undo)) {
+			refuse(pause, record, KSPLICE_HOOK);
+			break;
+		}
+	}
+	if (!pause->cause && attempt(pause))
+		return true;
+	record = list_next_entry(last, step);
+	list_for_each_entry_continue_reverse(record, pause->steps, step)
+		ksplice_run_hooks(record, KSPLICE_HOOK_FAIL, record->undo);
+	return false;
 }
 
 /* What an applied update holds: its own module, and the ids of its shadow variables. */
@@ -212,51 +372,110 @@ static enum ksplice_cause acquire(struct ksplice_record *record)
 	return KSPLICE_MEMORY;
 }
 
-static enum ksplice_cause apply(struct ksplice_record *record)
+static void release(struct ksplice_record *record)
 {
-	enum ksplice_cause cause = ksplice_check_books(record, false);
+	ksplice_shadow_drop(record);
+	if (!record->pinned)
+		module_put(record->update->owner);
+}
 
-	if (!cause)
-		cause = acquire(record);
-	if (cause)
-		return cause;
-	cause = attempt_with_hooks(record, false);
-	if (cause) {
-		ksplice_shadow_drop(record);
-		if (!record->pinned)
-			module_put(record->update->owner);
-		return cause;
+static void release_before(struct ksplice_pause *pause, struct ksplice_record *record)
+{
+	list_for_each_entry_continue_reverse(record, pause->steps, step)
+		if (!record->undo)
+			release(record);
+}
+
+/* Asks the books, and takes what the applied will hold. */
+static bool begin(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+
+	list_for_each_entry(record, pause->steps, step) {
+		enum ksplice_cause cause = ksplice_check_books(record);
+
+		if (cause)
+			return refuse(pause, record, cause);
 	}
+	list_for_each_entry(record, pause->steps, step) {
+		enum ksplice_cause cause = record->undo ? KSPLICE_NONE : acquire(record);
+
+		if (!cause)
+			continue;
+		release_before(pause, record);
+		return refuse(pause, record, cause);
+	}
+	return true;
+}
+
+static void finish_applied(struct ksplice_record *record)
+{
 	record->pinned = true;
 	WRITE_ONCE(record->state, KSPLICE_APPLIED);
 	add_taint(TAINT_LIVEPATCH, LOCKDEP_STILL_OK);
 	ksplice_run_hooks(record, KSPLICE_HOOK_POST, false);
-	return KSPLICE_NONE;
 }
 
-static enum ksplice_cause undo(struct ksplice_record *record)
+static bool is_resident(const struct ksplice_record *record)
 {
-	const struct ksplice_table *table = record->update->table;
-	bool resident = table->flags & KSPLICE_UPDATE_RESIDENT;
-	enum ksplice_cause cause = ksplice_check_books(record, true);
+	return record->update->table->flags & KSPLICE_UPDATE_RESIDENT;
+}
 
-	if (!cause)
-		cause = attempt_with_hooks(record, true);
-	if (cause)
-		return cause;
-	WRITE_ONCE(record->state, KSPLICE_UNDONE);
-#ifdef CONFIG_TASKS_RCU
-	/* A task may be preempted in a tracer's trampoline, on its way into code and to data that are about to go. */
-	if (!resident || table->hook_count || table->shadow_count)
-		synchronize_rcu_tasks();
-#endif
+static void finish_undone(struct ksplice_record *record)
+{
 	ksplice_run_hooks(record, KSPLICE_HOOK_POST, true);
 	ksplice_shadow_drop(record);
-	if (!resident) {
+	if (!is_resident(record)) {
 		record->pinned = false;
 		module_put(record->update->owner);
 	}
-	return KSPLICE_NONE;
+}
+
+static void finish(struct ksplice_pause *pause)
+{
+	struct ksplice_record *record;
+	bool waits = false;
+
+	list_for_each_entry(record, pause->steps, step) {
+		const struct ksplice_table *table = record->update->table;
+
+		if (!record->undo) {
+			finish_applied(record);
+			continue;
+		}
+		WRITE_ONCE(record->state, KSPLICE_UNDONE);
+		waits = waits || !is_resident(record) || table->hook_count || table->shadow_count;
+	}
+#ifdef CONFIG_TASKS_RCU
+	/* A task may be preempted in a tracer's trampoline, on its way into code and to data that are about to go. */
+	if (waits)
+		synchronize_rcu_tasks();
+#endif
+	list_for_each_entry(record, pause->steps, step)
+		if (record->undo)
+			finish_undone(record);
+}
+
+static enum ksplice_cause transition(struct list_head *steps)
+{
+	struct ksplice_pause *pause = kzalloc(sizeof(*pause), GFP_KERNEL);
+	enum ksplice_cause cause;
+
+	if (!pause) {
+		list_first_entry(steps, struct ksplice_record, step)->cause = KSPLICE_MEMORY;
+		return KSPLICE_MEMORY;
+	}
+	pause->steps = steps;
+	raw_spin_lock_init(&pause->lock);
+	if (begin(pause)) {
+		if (attempt_with_hooks(pause))
+			finish(pause);
+		else
+			release_before(pause, list_entry(steps, struct ksplice_record, step));
+	}
+	cause = pause->cause;
+	kfree(pause);
+	return cause;
 }
 
 static int error_of(enum ksplice_cause cause)
@@ -268,6 +487,7 @@ static int error_of(enum ksplice_cause cause)
 	case KSPLICE_USED:
 		return -EBUSY;
 	case KSPLICE_KPROBE:
+	case KSPLICE_TRACER:
 		return -EAGAIN;
 	case KSPLICE_CHANGED:
 		return -ESTALE;
@@ -287,41 +507,84 @@ static int error_of(enum ksplice_cause cause)
 	}
 }
 
-static void report(const struct ksplice_record *record, bool enable)
+static void report(const struct ksplice_record *record)
 {
 	const struct ksplice_conflict *first = &record->conflicts[0];
 	unsigned int count = record->update->table->function_count;
+	const char *verb = record->undo ? "undone" : "applied";
 
-	if (!record->cause)
-		pr_info("%.12s: %s, %u %s, paused for %llu ns\n", record->id, enable ? "applied" : "undone",
-			count, count == 1 ? "function" : "functions", record->pause_ns);
+	if (record->state == (record->undo ? KSPLICE_UNDONE : KSPLICE_APPLIED))
+		pr_info("%.12s: %s, %u %s, paused for %llu ns\n", record->id, verb, count,
+			count == 1 ? "function" : "functions", record->pause_ns);
 	else if (record->cause == KSPLICE_BUSY)
-		pr_info("%.12s: not %s: busy, %u %s in the way (first %d in %s)\n", record->id,
-			enable ? "applied" : "undone", record->conflict_count,
-			record->conflict_count == 1 ? "task" : "tasks", first->pid, first->function);
+		pr_info("%.12s: not %s: busy, %u %s in the way (first %d in %s)\n", record->id, verb,
+			record->conflict_count, record->conflict_count == 1 ? "task" : "tasks", first->pid,
+			first->function);
 	else if (record->cause == KSPLICE_HOOK)
-		pr_info("%.12s: not %s: hook %s %s says %d\n", record->id, enable ? "applied" : "undone",
+		pr_info("%.12s: not %s: hook %s %s says %d\n", record->id, verb,
 			ksplice_hook_words[record->hook->kind],
 			(const char *)(unsigned long)record->hook->name, record->hook_value);
+	else if (record->cause)
+		pr_info("%.12s: not %s: %s\n", record->id, verb, ksplice_cause_words[record->cause]);
+	if (record->undo)
+		trace_ksplice_undo(record);
 	else
-		pr_info("%.12s: not %s: %s\n", record->id, enable ? "applied" : "undone",
-			ksplice_cause_words[record->cause]);
+		trace_ksplice_apply(record);
 }
 
-/* The caller holds ksplice_mutex. Asking for the state that is there does nothing and succeeds. */
-int ksplice_set(struct ksplice_record *record, bool enable)
+/*
+ * Adds a step behind the others. Returns false if that makes no sense: the update is a step already, or is applied after
+ * another one was, which is undone behind it. What is so already is no step.
+ */
+bool ksplice_add_step(struct list_head *steps, struct ksplice_record *record, bool undo)
+{
+	if (!list_empty(&record->step))
+		return false;
+	if (undo && !list_empty(steps) && !list_last_entry(steps, struct ksplice_record, step)->undo)
+		return false;
+	if (undo == (record->state != KSPLICE_APPLIED)) {
+		record->hook = NULL;
+		record->cause = KSPLICE_NONE;
+		return true;
+	}
+	record->undo = undo;
+	list_add_tail(&record->step, steps);
+	return true;
+}
+
+static void begin_step(struct ksplice_record *record)
 {
 	record->hook = NULL;
-	if (enable == (record->state == KSPLICE_APPLIED)) {
-		record->cause = KSPLICE_NONE;
-		return 0;
-	}
+	record->cause = KSPLICE_NONE;
 	record->tries = record->settled ? 1 : record->tries + 1;
 	record->conflict_count = 0;
 	record->tasks = record->words = 0;
 	record->pause_ns = 0;
-	record->cause = enable ? apply(record) : undo(record);
-	record->settled = !record->cause;
-	report(record, enable);
-	return error_of(record->cause);
+}
+
+void ksplice_drop_steps(struct list_head *steps)
+{
+	struct ksplice_record *record, *next;
+
+	list_for_each_entry_safe(record, next, steps, step)
+		list_del_init(&record->step);
+}
+
+/* All steps in one pause, or none; empties the list. Returns 0 or a negative error number, with the causes set. */
+int ksplice_make_transition(struct list_head *steps)
+{
+	struct ksplice_record *record;
+	enum ksplice_cause cause;
+
+	if (list_empty(steps))
+		return 0;
+	list_for_each_entry(record, steps, step)
+		begin_step(record);
+	cause = transition(steps);
+	list_for_each_entry(record, steps, step) {
+		record->settled = !cause;
+		report(record);
+	}
+	ksplice_drop_steps(steps);
+	return error_of(cause);
 }

@@ -82,22 +82,28 @@ static bool same_target(const struct ksplice_update *a, const struct ksplice_upd
 	return false;
 }
 
-/* What other applied updates have to say. Needs only ksplice_mutex. */
-enum ksplice_cause ksplice_check_books(const struct ksplice_record *record, bool undo)
+/* When the transition is made. */
+static bool will_be_applied(const struct ksplice_record *record)
+{
+	return list_empty(&record->step) ? record->state == KSPLICE_APPLIED : !record->undo;
+}
+
+/* What other updates have to say to a step. Needs only ksplice_mutex. */
+enum ksplice_cause ksplice_check_books(const struct ksplice_record *record)
 {
 	const struct ksplice_record *other;
 
 	list_for_each_entry(other, &ksplice_records, list) {
-		bool applied = other->state == KSPLICE_APPLIED;
+		bool applied = will_be_applied(other);
 
 		if (other == record)
 			continue;
-		if (undo && applied && stands_on(other, record->update->owner))
+		if (record->undo && applied && stands_on(other, record->update->owner))
 			return KSPLICE_DEPENDENT;
-		if (!undo && applied && same_target(other->update, record->update))
+		if (!record->undo && applied && same_target(other->update, record->update))
 			return KSPLICE_DEPENDENT;
 		/* A redirect in code that nothing reaches would seem to work. */
-		if (!undo && !applied && stands_on(record, other->update->owner))
+		if (!record->undo && !applied && stands_on(record, other->update->owner))
 			return KSPLICE_DEPENDENT;
 	}
 	return KSPLICE_NONE;
@@ -196,36 +202,65 @@ bool ksplice_bytes_expected(const struct ksplice_record *record)
 	return true;
 }
 
-bool ksplice_jumps_in_place(const struct ksplice_record *record)
+static bool redirect_in_place(const struct ksplice_site *site)
+{
+	if (!site->tracer)
+		return !memcmp((void *)site->address, site->jump, KSPLICE_JUMP_SIZE);
+	return ksplice_tracer_is_called(site->tracer) && ksplice_tracer_target(site->tracer) == site->target;
+}
+
+bool ksplice_redirects_in_place(const struct ksplice_record *record)
 {
 	unsigned int i;
 
 	for (i = 0; i < record->update->table->function_count; i++) {
 		const struct ksplice_site *site = &record->sites[i];
 
-		if (memcmp((void *)site->address, site->jump, KSPLICE_JUMP_SIZE))
+		if (!redirect_in_place(site))
 			return false;
 	}
 	return true;
 }
 
-static enum ksplice_cause check_function(const struct ksplice_function *f, struct ksplice_site *site)
+/* Does the kernel let a jump stand there? */
+static enum ksplice_cause check_jump(const struct ksplice_function *f, struct ksplice_site *site)
 {
 	unsigned long address = f->old_start + f->site;
 	s64 distance = (s64)(f->new_start - (address + KSPLICE_JUMP_SIZE));
 
-	if (!is_text(f->old_start, f->old_size))
-		return KSPLICE_ADDRESS;
 	if ((u64)f->site + KSPLICE_JUMP_SIZE > f->old_size || distance != (s32)distance)
 		return KSPLICE_SIZE;
 	if (address % 64 > 64 - KSPLICE_JUMP_SIZE)
 		return KSPLICE_CACHE_LINE;
+	ksplice_prepare_site(site, address, f->new_start);
+	return is_reserved(site) ? KSPLICE_RESERVED : KSPLICE_NONE;
+}
+
+/*
+ * Is it a function where no jump can stand, and which has an ftrace site? The caller holds jump_label_lock() and
+ * text_mutex.
+ */
+bool ksplice_needs_tracer(const struct ksplice_function *f)
+{
+	struct ksplice_site site = {};
+
+	return f->flags & KSPLICE_FUNCTION_TRACED && check_jump(f, &site);
+}
+
+static enum ksplice_cause check_function(const struct ksplice_function *f, struct ksplice_site *site)
+{
+	unsigned long address = f->old_start + f->site;
+
+	if (!is_text(f->old_start, f->old_size))
+		return KSPLICE_ADDRESS;
 	/* A kprobe on the ftrace site goes through ftrace and leaves the body alone. */
 	if (has_kprobe(f->old_start, f->old_start + head_size(f)) ||
 	    has_kprobe(address, f->old_start + f->old_size))
 		return KSPLICE_KPROBE;
-	ksplice_prepare_site(site, address, f->new_start);
-	return is_reserved(site) ? KSPLICE_RESERVED : KSPLICE_NONE;
+	if (!site->tracer)
+		return check_jump(f, site);
+	site->address = address;
+	return ksplice_tracer_is_called(site->tracer) ? KSPLICE_NONE : KSPLICE_TRACER;
 }
 
 enum ksplice_cause ksplice_may_apply(struct ksplice_record *record)
@@ -247,10 +282,13 @@ enum ksplice_cause ksplice_may_apply(struct ksplice_record *record)
 		if (has_kprobe(p->old_start, p->old_start + p->old_size))
 			return KSPLICE_KPROBE;
 	}
-	cause = ksplice_check_data(record, false);
-	if (cause)
-		return cause;
-	return ksplice_bytes_expected(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
+	return ksplice_check_data(record);
+}
+
+/* Is everything what was matched? Also asked in the pause. */
+enum ksplice_cause ksplice_check_content(const struct ksplice_record *record)
+{
+	return ksplice_bytes_expected(record) && ksplice_data_in_place(record, false) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }
 
 /*
@@ -275,10 +313,11 @@ enum ksplice_cause ksplice_may_undo(struct ksplice_record *record)
 
 		if (has_kprobe(record->sites[i].address, f->old_start + f->old_size))
 			return KSPLICE_KPROBE;
-		ksplice_refresh_saved(&record->sites[i]);
+		if (!record->sites[i].tracer)
+			ksplice_refresh_saved(&record->sites[i]);
 	}
-	cause = ksplice_check_data(record, true);
+	cause = ksplice_check_data(record);
 	if (cause)
 		return cause;
-	return ksplice_jumps_in_place(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
+	return ksplice_redirects_in_place(record) && ksplice_data_in_place(record, true) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }

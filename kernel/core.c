@@ -16,8 +16,6 @@
 #include <linux/string.h>
 #include "internal.h"
 
-#define ID_SIZE		64
-
 DEFINE_MUTEX(ksplice_mutex);
 LIST_HEAD(ksplice_records);
 
@@ -27,6 +25,7 @@ const char * const ksplice_cause_words[KSPLICE_CAUSES] = {
 	[KSPLICE_CHANGED] = "changed",
 	[KSPLICE_RESERVED] = "reserved",
 	[KSPLICE_KPROBE] = "kprobe",
+	[KSPLICE_TRACER] = "tracer",
 	[KSPLICE_CACHE_LINE] = "cache-line",
 	[KSPLICE_SIZE] = "size",
 	[KSPLICE_ADDRESS] = "address",
@@ -136,7 +135,6 @@ static void free_record(struct ksplice_record *record)
 	kfree(record->files);
 	kvfree(record->modules);
 	kvfree(record->sites);
-	kvfree(record->ranges);
 	kvfree(record->uses);
 	kvfree(record->aliases);
 	kfree(record);
@@ -156,13 +154,13 @@ static struct ksplice_record *new_record(struct ksplice_update *update, unsigned
 	record->module_room = names + both + table->data_count;
 	init_completion(&record->released);
 	INIT_LIST_HEAD(&record->list);
-	memcpy(record->id, table->id, ID_SIZE);
+	INIT_LIST_HEAD(&record->step);
+	memcpy(record->id, table->id, KSPLICE_ID_SIZE);
 	record->modules = kvcalloc(record->module_room, sizeof(*record->modules), GFP_KERNEL);
 	record->sites = kvcalloc(functions, sizeof(*record->sites), GFP_KERNEL);
-	record->ranges = kvcalloc(both + 1, sizeof(*record->ranges), GFP_KERNEL);
 	record->uses = kvcalloc(table->shadow_count, sizeof(*record->uses), GFP_KERNEL);
 	record->aliases = kvcalloc(table->data_count, sizeof(*record->aliases), GFP_KERNEL);
-	if (record->modules && record->sites && record->ranges && record->uses && record->aliases)
+	if (record->modules && record->sites && record->uses && record->aliases)
 		return record;
 	free_record(record);
 	return NULL;
@@ -250,8 +248,10 @@ void ksplice_unregister(struct ksplice_update *update)
 	struct ksplice_record *record = update->record;
 
 	mutex_lock(&ksplice_mutex);
-	if (WARN_ON(record->state == KSPLICE_APPLIED))	/* only if the module was forced out */
+	if (WARN_ON(record->state == KSPLICE_APPLIED)) {	/* only if the module was forced out */
 		ksplice_shadow_drop(record);
+		ksplice_end_tracers(record);
+	}
 	record->leaving = true;
 	list_del(&record->list);
 	mutex_unlock(&ksplice_mutex);
@@ -270,6 +270,7 @@ static int __init ksplice_init(void)
 static void __exit ksplice_exit(void)
 {
 	ksplice_sysfs_exit();
+	ksplice_transition_exit();
 }
 
 module_init(ksplice_init);

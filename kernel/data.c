@@ -66,7 +66,8 @@ bool ksplice_data_in_place(const struct ksplice_record *record, bool replaced)
 	return true;
 }
 
-enum ksplice_cause ksplice_check_data(const struct ksplice_record *record, bool undo)
+/* Are they where they may be written? */
+enum ksplice_cause ksplice_check_data(const struct ksplice_record *record)
 {
 	const struct ksplice_update *update = record->update;
 	unsigned int i;
@@ -77,7 +78,7 @@ enum ksplice_cause ksplice_check_data(const struct ksplice_record *record, bool 
 		if (!ksplice_is_image_constant(d->address, d->size) && !is_module_constant(d->address, d->size))
 			return KSPLICE_ADDRESS;
 	}
-	return ksplice_data_in_place(record, undo) ? KSPLICE_NONE : KSPLICE_CHANGED;
+	return KSPLICE_NONE;
 }
 
 static void *map(u64 address, u64 size)

@@ -2,7 +2,8 @@
 /*
  * What the files of ksplice.ko share. core.c keeps the books of what tables.c let in, sysfs.c shows them, apply.c
  * changes code with the help of check.c (is it still what was matched?), stack.c (is nobody in it?), text.c and data.c
- * (write it) and hooks.c (what does the author want besides?). exports.c shows modules what applied updates export.
+ * (write it), tracer.c (redirect without writing it) and hooks.c (what does the author want besides?). transition.c
+ * takes the requests. exports.c shows modules what applied updates export.
  * shadow.c serves the code of updates, window.c user space that matches.
  */
 #ifndef KSPLICE_INTERNAL_H
@@ -31,6 +32,7 @@ enum ksplice_cause {
 	KSPLICE_CHANGED,	/* code is not what was expected */
 	KSPLICE_RESERVED,	/* others rewrite the bytes of a redirect */
 	KSPLICE_KPROBE,
+	KSPLICE_TRACER,		/* ftrace does not let us redirect */
 	KSPLICE_CACHE_LINE,	/* a redirect cannot be written at once */
 	KSPLICE_SIZE,		/* a redirect does not fit or does not reach */
 	KSPLICE_ADDRESS,	/* not kernel text, or text we must not touch */
@@ -49,8 +51,10 @@ struct ksplice_conflict {
 	bool reliable;		/* false: a word on the stack, perhaps a dead one */
 };
 
-/* A redirect: five bytes of text, and the window of eight around them that is exchanged. */
+/* A redirect: five bytes of text, and the window of eight around them that is exchanged; or a tracer (tracer.c). */
 struct ksplice_site {
+	struct ksplice_tracer *tracer;		/* NULL for none */
+	unsigned long target;			/* where it leads to */
 	unsigned long address;
 	unsigned long window;			/* within the same 64 bytes */
 	u64 *alias;				/* the window, writable; NULL outside an attempt */
@@ -63,6 +67,7 @@ struct ksplice_range {
 	unsigned long first;
 	unsigned long end;
 	const char *name;
+	struct ksplice_record *record;
 };
 
 /* An id of shadow variables that an update declares; linked while the update holds it (shadow.c). */
@@ -76,6 +81,7 @@ struct ksplice_shadow_use {
 struct ksplice_function_files {
 	struct kobject kobj;
 	const struct ksplice_function *function;
+	const struct ksplice_site *site;
 };
 
 /* The books of one update. Everything below `kobj` that changes is protected by ksplice_mutex. */
@@ -88,6 +94,8 @@ struct ksplice_record {
 	struct ksplice_update *update;
 	char id[72];
 
+	struct list_head step;		/* of the transition that is being tried; else empty */
+	bool undo;			/* what that step or the last one is */
 	bool leaving;
 	bool pinned;			/* we hold a reference on the update module */
 	enum ksplice_state state;
@@ -101,7 +109,6 @@ struct ksplice_record {
 	struct module **modules;	/* references */
 	unsigned int module_count, module_room;
 	struct ksplice_site *sites;	/* one per function */
-	struct ksplice_range *ranges;	/* room for functions and parts, or for the text of the update */
 	struct ksplice_shadow_use *uses;	/* one per declared id */
 	u8 **aliases;			/* one per constant: writable; NULL outside an attempt */
 	const struct ksplice_hook *hook;	/* that refused the last attempt; NULL for none */
@@ -112,22 +119,22 @@ struct ksplice_record {
 
 /* One attempt; what every CPU needs to see while the machine is stopped. */
 struct ksplice_pause {
-	struct ksplice_record *record;
-	bool undo;
-	const struct ksplice_range *ranges;	/* sorted, not overlapping */
+	struct list_head *steps;		/* records; first those that are undone */
+	struct ksplice_range *ranges;		/* sorted, not overlapping */
 	unsigned int range_count;
 	atomic_t arrived, scanned;
 	int done;
-	u64 begin;
+	u64 begin, length;
 	enum ksplice_cause cause;
 	atomic_long_t tasks, words;
-	raw_spinlock_t lock;			/* trace and the record's conflicts */
+	raw_spinlock_t lock;			/* trace and the records' conflicts */
 	unsigned long trace[KSPLICE_TRACE];
 };
 
 extern struct mutex ksplice_mutex;
 extern struct list_head ksplice_records;
 extern const char * const ksplice_cause_words[];
+#define KSPLICE_ID_SIZE		64	/* hexadecimal digits */
 
 /* core.c */
 void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end);
@@ -153,21 +160,40 @@ void ksplice_shadow_drop(struct ksplice_record *record);
 
 /* data.c */
 bool ksplice_is_image_constant(u64 start, u64 size);
-enum ksplice_cause ksplice_check_data(const struct ksplice_record *record, bool undo);
+enum ksplice_cause ksplice_check_data(const struct ksplice_record *record);
 bool ksplice_data_in_place(const struct ksplice_record *record, bool replaced);
 int ksplice_map_data(struct ksplice_record *record);
 void ksplice_unmap_data(struct ksplice_record *record);
 void ksplice_write_data(struct ksplice_record *record, bool undo);
 
-/* apply.c: 0 or a negative error number, with the record's cause set */
+/* apply.c; the caller holds ksplice_mutex */
+bool ksplice_add_step(struct list_head *steps, struct ksplice_record *record, bool undo);
+void ksplice_drop_steps(struct list_head *steps);
+int ksplice_make_transition(struct list_head *steps);
+
+/* transition.c: 0 or a negative error number */
 int ksplice_set(struct ksplice_record *record, bool enable);
+int ksplice_transition_text(const char *text, size_t size);
+int ksplice_transition_outcome(char *to);
+void ksplice_transition_exit(void);
 
 /* check.c */
-enum ksplice_cause ksplice_check_books(const struct ksplice_record *record, bool undo);
+enum ksplice_cause ksplice_check_books(const struct ksplice_record *record);
+enum ksplice_cause ksplice_check_content(const struct ksplice_record *record);
 enum ksplice_cause ksplice_may_apply(struct ksplice_record *record);
 enum ksplice_cause ksplice_may_undo(struct ksplice_record *record);
 bool ksplice_bytes_expected(const struct ksplice_record *record);
-bool ksplice_jumps_in_place(const struct ksplice_record *record);
+bool ksplice_redirects_in_place(const struct ksplice_record *record);
+
+bool ksplice_needs_tracer(const struct ksplice_function *f);
+
+/* tracer.c */
+enum ksplice_cause ksplice_begin_tracers(struct ksplice_record *record);
+void ksplice_end_tracers(struct ksplice_record *record);
+bool ksplice_tracer_is_called(const struct ksplice_tracer *tracer);
+unsigned long ksplice_tracer_target(const struct ksplice_tracer *tracer);
+void ksplice_aim_tracer(struct ksplice_tracer *tracer, unsigned long target);
+bool ksplice_tracer_is_shared(const struct ksplice_tracer *tracer);
 
 /* stack.c */
 void ksplice_scan_own(struct ksplice_pause *pause, unsigned long sp);

@@ -136,7 +136,7 @@ static const struct ksplice_range *look_again(struct ksplice_pause *pause, struc
 static void note(struct ksplice_pause *pause, struct task_struct *task, const struct ksplice_range *range,
 		 bool reliable)
 {
-	struct ksplice_record *record = pause->record;
+	struct ksplice_record *record = range->record;
 	struct ksplice_conflict *conflict;
 
 	if (record->conflict_count++ >= KSPLICE_CONFLICTS)
@@ -149,6 +149,12 @@ static void note(struct ksplice_pause *pause, struct task_struct *task, const st
 	conflict->reliable = reliable;
 }
 
+/* Is it the text of a module that may be unloaded afterwards? */
+static bool memory_goes(const struct ksplice_range *range)
+{
+	return range->record->undo && !(range->record->update->table->flags & KSPLICE_UPDATE_RESIDENT);
+}
+
 /* Return addresses that are kept in @task, and at undo, which lets memory go, where a system call would restart. */
 static const struct ksplice_range *find_in_task(struct ksplice_pause *pause, struct task_struct *task)
 {
@@ -156,13 +162,13 @@ static const struct ksplice_range *find_in_task(struct ksplice_pause *pause, str
 
 	if (!range)
 		range = find_graph(pause, task);
-	if (!range && pause->undo && !(pause->record->update->table->flags & KSPLICE_UPDATE_RESIDENT))
-		range = find_range(pause, (unsigned long)task->restart_block.fn);
-	return range;
+	if (range)
+		return range;
+	range = find_range(pause, (unsigned long)task->restart_block.fn);
+	return range && memory_goes(range) ? range : NULL;
 }
 
-static void scan(struct ksplice_pause *pause, struct task_struct *task, unsigned long from, unsigned long to,
-		 bool unwind)
+static void scan(struct ksplice_pause *pause, struct task_struct *task, unsigned long from, unsigned long to)
 {
 	const struct ksplice_range *hit = find_in_task(pause, task);
 	bool reliable = hit;
@@ -173,7 +179,7 @@ static void scan(struct ksplice_pause *pause, struct task_struct *task, unsigned
 	if (!hit)
 		return;
 	raw_spin_lock(&pause->lock);
-	if (!reliable && unwind)
+	if (!reliable)
 		hit = look_again(pause, task, hit, &reliable);
 	if (hit)
 		note(pause, task, hit, reliable);
@@ -184,7 +190,7 @@ static void scan(struct ksplice_pause *pause, struct task_struct *task, unsigned
 void ksplice_scan_own(struct ksplice_pause *pause, unsigned long sp)
 {
 	if (pause->range_count)
-		scan(pause, current, sp, (unsigned long)task_pt_regs(current), true);
+		scan(pause, current, sp, (unsigned long)task_pt_regs(current));
 }
 
 static void scan_other(struct ksplice_pause *pause, struct task_struct *task)
@@ -196,8 +202,24 @@ static void scan_other(struct ksplice_pause *pause, struct task_struct *task)
 #endif
 	if (task == current || !try_get_task_stack(task))
 		return;
-	scan(pause, task, READ_ONCE(task->thread.sp), (unsigned long)task_pt_regs(task), true);
+	scan(pause, task, READ_ONCE(task->thread.sp), (unsigned long)task_pt_regs(task));
 	put_task_stack(task);	/* not the last: the task does not run */
+}
+
+/* The whole stack of the idle task of a CPU that is offline, for what points into memory that goes. */
+static void scan_offline(struct ksplice_pause *pause, struct task_struct *task)
+{
+	const unsigned long *p = end_of_stack(task);
+	const unsigned long *end = (const unsigned long *)task_pt_regs(task);
+
+	for (; p < end; p++) {
+		const struct ksplice_range *range = find_range(pause, READ_ONCE_NOCHECK(*p));
+
+		if (range && range->record->undo) {
+			note(pause, task, range, false);
+			return;
+		}
+	}
 }
 
 /* Everybody else. Called by one CPU when all have scanned their own; nothing else runs, so no lock is needed. */
@@ -217,7 +239,7 @@ void ksplice_scan_others(struct ksplice_pause *pause)
 			continue;
 		if (cpu_online(cpu))
 			scan_other(pause, task);
-		else if (pause->undo)
-			scan(pause, task, (unsigned long)end_of_stack(task), (unsigned long)task_pt_regs(task), false);
+		else
+			scan_offline(pause, task);
 	}
 }

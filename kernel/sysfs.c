@@ -39,6 +39,24 @@ static ssize_t window_store(struct kobject *kobj, struct kobj_attribute *attr, c
 }
 static struct kobj_attribute window_attr = __ATTR_WO(window);
 
+static ssize_t transition_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return ksplice_transition_outcome(buf);
+}
+
+static ssize_t transition_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf, size_t count)
+{
+	int ret = ksplice_transition_text(buf, count);
+
+	return ret ? ret : count;
+}
+static struct kobj_attribute transition_attr = __ATTR_RW_MODE(transition, 0600);
+
+static struct attribute *root_attrs[] = {
+	&version_attr.attr, &window_attr.attr, &transition_attr.attr, NULL
+};
+static const struct attribute_group root_group = { .attrs = root_attrs };
+
 static ssize_t enabled_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%d\n", READ_ONCE(to_record(kobj)->state) == KSPLICE_APPLIED);
@@ -145,9 +163,19 @@ static ssize_t resident_show(struct kobject *kobj, struct kobj_attribute *attr, 
 }
 static struct kobj_attribute resident_attr = __ATTR_RO(resident);
 
+static ssize_t contents_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	const struct ksplice_table *table = to_record(kobj)->update->table;
+
+	return sysfs_emit(buf, "%u %u %u %u\n", table->function_count, table->data_count, table->hook_count,
+			  table->shadow_count);
+}
+static struct kobj_attribute contents_attr = __ATTR_RO(contents);
+
 static struct attribute *update_attrs[] = {
 	&enabled_attr.attr, &state_attr.attr, &cause_attr.attr, &conflicts_attr.attr, &hook_attr.attr,
-	&pause_ns_attr.attr, &tries_attr.attr, &stacks_attr.attr, &resident_attr.attr, NULL
+	&pause_ns_attr.attr, &tries_attr.attr, &stacks_attr.attr, &resident_attr.attr, &contents_attr.attr,
+	NULL
 };
 ATTRIBUTE_GROUPS(update);
 
@@ -176,8 +204,34 @@ FUNCTION_ATTR(old_addr, "0x%llx", 0400);
 FUNCTION_ATTR(new_addr, "0x%llx", 0400);
 FUNCTION_ATTR(old_size, "%llu", 0444);
 
+/* Where the redirect is and what stands under it; of use only while the update is applied. */
+static ssize_t saved_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	const struct ksplice_site *site = container_of(kobj, struct ksplice_function_files, kobj)->site;
+
+	return sysfs_emit(buf, "%*phN\n", KSPLICE_JUMP_SIZE, site->saved);
+}
+static struct kobj_attribute saved_attr = __ATTR_RO_MODE(saved, 0400);
+
+static ssize_t site_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	const struct ksplice_site *site = container_of(kobj, struct ksplice_function_files, kobj)->site;
+
+	return sysfs_emit(buf, "0x%lx\n", site->address);
+}
+static struct kobj_attribute site_attr = __ATTR_RO_MODE(site, 0400);
+
+static ssize_t kind_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	const struct ksplice_site *site = container_of(kobj, struct ksplice_function_files, kobj)->site;
+
+	return sysfs_emit(buf, "%s\n", READ_ONCE(site->tracer) ? "ftrace" : "jump");
+}
+static struct kobj_attribute kind_attr = __ATTR_RO(kind);
+
 static struct attribute *function_attrs[] = {
-	&old_addr_attr.attr, &new_addr_attr.attr, &old_size_attr.attr, NULL
+	&old_addr_attr.attr, &new_addr_attr.attr, &old_size_attr.attr, &site_attr.attr, &saved_attr.attr,
+	&kind_attr.attr, NULL
 };
 ATTRIBUTE_GROUPS(function);
 
@@ -204,6 +258,7 @@ static int add_function(struct ksplice_record *record, unsigned int index)
 		if (!strcmp((const char *)(unsigned long)all[i].name, name))
 			n++;
 	files->function = &all[index];
+	files->site = &record->sites[index];
 	return kobject_init_and_add(&files->kobj, &function_type, record->functions_kobj, "%s,%u", name, n);
 }
 
@@ -245,9 +300,7 @@ int ksplice_sysfs_init(void)
 	root = kobject_create_and_add("ksplice", kernel_kobj);
 	if (!root)
 		return -ENOMEM;
-	ret = sysfs_create_file(root, &version_attr.attr);
-	if (!ret)
-		ret = sysfs_create_file(root, &window_attr.attr);
+	ret = sysfs_create_group(root, &root_group);
 	if (ret)
 		kobject_put(root);
 	return ret;

@@ -15,8 +15,6 @@
 #define MAX_NAMES	1024
 #define MAX_OLD_SIZE	(1 << 24)
 #define MAX_DATA_SIZE	(1 << 20)
-#define ID_SIZE		64
-
 /* Do @size bytes at @address belong to the update module? */
 static bool is_own(const struct ksplice_update *update, u64 address, u64 size)
 {
@@ -64,10 +62,10 @@ static const char *check_head(const struct ksplice_table *table)
 		return "changes nothing";
 	if (table->flags & ~(KSPLICE_UPDATE_RESIDENT | KSPLICE_UPDATE_EXPORTS) || table->reserved)
 		return "has an unknown flag";
-	for (i = 0; i < ID_SIZE; i++)
+	for (i = 0; i < KSPLICE_ID_SIZE; i++)
 		if (!isdigit(table->id[i]) && !(table->id[i] >= 'a' && table->id[i] <= 'f'))
 			return "has an identity that is not 64 hexadecimal digits";
-	if (table->id[ID_SIZE])
+	if (table->id[KSPLICE_ID_SIZE])
 		return "has an identity that is too long";
 	return NULL;
 }

@@ -37,9 +37,11 @@ int ksplice_map_sites(struct ksplice_record *record)
 
 	for (i = 0; i < record->update->table->function_count; i++) {
 		struct ksplice_site *site = &record->sites[i];
-		struct page *page = text_page(site->window);
+		struct page *page = site->tracer ? NULL : text_page(site->window);
 		void *alias = page ? vmap(&page, 1, VM_MAP, PAGE_KERNEL) : NULL;
 
+		if (site->tracer)
+			continue;
 		if (!alias) {
 			ksplice_unmap_sites(record);
 			return -ENOMEM;
@@ -90,6 +92,15 @@ static bool exchange(struct ksplice_site *site, const u8 *bytes)
 	return cmpxchg64(site->alias, old, new) == old;
 }
 
+/* Switches one redirect on or off. */
+static bool write_site(struct ksplice_site *site, bool undo)
+{
+	if (!site->tracer)
+		return exchange(site, undo ? site->saved : site->jump);
+	ksplice_aim_tracer(site->tracer, undo ? 0 : site->target);
+	return true;
+}
+
 /*
  * All redirects of an update, while the machine is stopped and nothing else writes text. Writes all or, if memory
  * does not hold still, none.
@@ -104,12 +115,12 @@ bool ksplice_write_sites(struct ksplice_record *record, bool undo)
 
 		if (!undo)
 			memcpy(site->saved, (void *)site->address, KSPLICE_JUMP_SIZE);
-		if (!exchange(site, undo ? site->saved : site->jump))
+		if (!write_site(site, undo))
 			goto back;
 	}
 	return true;
 back:
 	while (i--)
-		exchange(&record->sites[i], undo ? record->sites[i].jump : record->sites[i].saved);
+		write_site(&record->sites[i], !undo);
 	return false;
 }

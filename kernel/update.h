@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #endif
 
-#define KSPLICE_ABI 2
+#define KSPLICE_ABI 3
 
 /* Section .ksplice.functions, symbol ksplice_functions: one for each replaced function. */
 struct ksplice_function {

@@ -63,21 +63,23 @@ import Testing
 
     private func function(
         at address: UInt64 = 0x2040, size: Int = 32, site: Int = 5, rewritten: Range<Int> = 0..<5,
-        byte: UInt8 = 0x90
+        byte: UInt8 = 0x90, hasFentry: Bool = false
     ) -> MatchedFunction {
         var mask = [UInt8](repeating: 0xff, count: size)
         for index in rewritten { mask[index] = 0 }
         return MatchedFunction(
             symbolIndex: 1, name: "changed", entry: address, address: address, runSize: size,
-            bytes: [UInt8](repeating: byte, count: size), mask: mask, entrySite: site, hasFentry: true,
+            bytes: [UInt8](repeating: byte, count: size), mask: mask, entrySite: site, hasFentry: hasFentry,
             isTraced: false, isProbed: false)
     }
 
-    private func causes(_ function: MatchedFunction, _ probes: [KernelProbe]? = [], isPart: Bool = false)
-        -> [String]
-    {
+    private func causes(
+        _ function: MatchedFunction, _ probes: [KernelProbe]? = [], isPart: Bool = false,
+        isRedirected: Bool = false
+    ) -> [String] {
         RedirectRoom(symbols: Self.symbols, probes: probes)
-            .objections(function, isPart: isPart, function: "changed").map(\.cause)
+            .objections(function, isPart: isPart, function: "changed", isRedirected: isRedirected)
+            .map(\.cause)
     }
 
     @Test func thereIsRoom() {
@@ -93,6 +95,19 @@ import Testing
         #expect(causes(function(rewritten: 5..<7, byte: 0xf0)) == ["reserved"])
         #expect(causes(function(at: 0x17f0, size: 64)) == ["address"])
         #expect(causes(function(size: 9), isPart: true) == [])
+    }
+
+    @Test func ftraceRedirectsWhereNoJumpCan() {
+        let functions = [
+            function(size: 9, hasFentry: true), function(at: 0x2037, hasFentry: true),
+            function(rewritten: 9..<11, hasFentry: true),
+        ]
+        for function in functions {
+            #expect(causes(function) == [])
+            #expect(causes(function, isRedirected: true) == ["tracer"])
+        }
+        // A jump needs nobody's leave.
+        #expect(causes(function(hasFentry: true), isRedirected: true) == [])
     }
 
     @Test func probesInTheWayAreKnown() {

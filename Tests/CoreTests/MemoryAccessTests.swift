@@ -9,7 +9,7 @@ import Testing
 
     /// A host that shows nothing until ksplice.ko is there.
     private func hiding(isLoaded: Bool = false) -> FakeHost {
-        let host = FakeHost(isLoaded ? [version: "2\n"] : [:])
+        let host = FakeHost(isLoaded ? [version: "\(ModuleResolver.tableVersion)\n"] : [:])
         host.behindWindow = FakeWindow()
         return host
     }
@@ -130,7 +130,7 @@ import Testing
 
     @Test func aKernelsAnswerInAnotherLanguageIsRefused() async throws {
         #expect(try await CoreModule.isLoaded(FakeHost()) == false)
-        #expect(try await CoreModule.isLoaded(FakeHost([version: "2\n"])))
+        #expect(try await CoreModule.isLoaded(FakeHost([version: "\(ModuleResolver.tableVersion)\n"])))
         await #expect(throws: Failure.self) { _ = try await CoreModule.isLoaded(FakeHost([version: "1\n"])) }
     }
 

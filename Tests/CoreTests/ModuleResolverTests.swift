@@ -15,7 +15,7 @@ import Testing
         struct d { unsigned long a, size, content; char *expected; unsigned long name; };
         struct d constants[1] S(".ksplice.data") = {{0, 6, 0, expected + 40, 0}};
         struct { unsigned abi, n, parts, flags, hooks, shadows, data, reserved; char id[72]; } table
-            S(".ksplice.table") = {2, 1, 0, 0, 0, 0, 1, 0, ""};
+            S(".ksplice.table") = {3, 1, 0, 0, 0, 0, 1, 0, ""};
         char this_module[128] S(".gnu.linkonce.this_module") = "........................ksplice_000000000000";
         char info[] S(".modinfo") = "license=GPL\\0vermagic=6.1.187 SMP preempt mod_unload modversions \\0name=ksplice_000000000000";
         char versions[64] S("__versions") = "x";

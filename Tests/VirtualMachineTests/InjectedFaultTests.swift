@@ -75,7 +75,7 @@ extension VirtualMachineTests {
                 echo $(cat $module/refcnt) $(cat /sys/module/sch_sfq/refcnt) $(ls /sys/kernel/ksplice | wc -l) \\
                     $(cat $module/parameters/live) $(grep -c '\\[ksplice\\]' /proc/vmallocinfo)
             }
-            id() { ls /sys/kernel/ksplice | grep -v -e version -e window -e $base; }
+            id() { ls /sys/kernel/ksplice | grep -v -e version -e window -e transition -e $base; }
             fails() { echo $1 > $module/parameters/fail_at; }
             # What an attempt did: number, call, status, effect, books; "done" when nothing was left to fail.
             try() {
@@ -124,6 +124,17 @@ extension VirtualMachineTests {
                 for n in $(seq 99); do
                     try $n sh -c "echo 0 > $on" || break
                     [ $status != 0 ] || echo 1 > $on
+                done
+                """)
+            step(
+                "exchange faults",
+                """
+                one=$(id); other=$(ls /sys/kernel/ksplice | grep ^$base); cd /sys/kernel/ksplice
+                echo 1 > $one/enabled; echo 0 > $other/enabled; books
+                exchange() { sh -c "printf -- '-%s\\n+%s\\n' $1 $2 > transition"; }
+                for n in $(seq 99); do
+                    try $n exchange $one $other || break
+                    [ $status != 0 ] || exchange $other $one
                 done
                 """)
             step("after", "git-ksplice undo $(id) > /dev/null 2>&1; effect; books")
@@ -194,8 +205,8 @@ extension VirtualMachineTests {
             let last = try await check(
                 "apply faults", Self.old,
                 calls: [
-                    "try_module_get", "kzalloc", "hook", "__module_text_address", "vmap", "kvmalloc_array",
-                    "stop_machine_cpuslocked", "cmpxchg64", "none",
+                    "try_module_get", "kzalloc", "kvcalloc", "hook", "__module_text_address", "vmap",
+                    "kvmalloc_array", "stop_machine_cpuslocked", "cmpxchg64", "none",
                 ])
             #expect(last.call == "none" && last.status == 0 && last.effect == Self.new, "\(last)")
         }
@@ -204,8 +215,19 @@ extension VirtualMachineTests {
             let last = try await check(
                 "undo faults", Self.new,
                 calls: [
-                    "hook", "kzalloc", "vmap", "kvmalloc_array", "stop_machine_cpuslocked", "cmpxchg64",
-                    "none",
+                    "hook", "kzalloc", "kvcalloc", "vmap", "kvmalloc_array", "stop_machine_cpuslocked",
+                    "cmpxchg64", "none",
+                ])
+            #expect(last.call == "none" && last.status == 0 && last.effect == Self.old, "\(last)")
+        }
+
+        @Test("where one update replaces another, a fault leaves the one in place, also behind its half")
+        func exchange() async throws {
+            let last = try await check(
+                "exchange faults", Self.new,
+                calls: [
+                    "try_module_get", "hook", "kzalloc", "kvcalloc", "vmap", "kvmalloc_array",
+                    "stop_machine_cpuslocked", "cmpxchg64", "none",
                 ])
             #expect(last.call == "none" && last.status == 0 && last.effect == Self.old, "\(last)")
         }

@@ -1,11 +1,11 @@
-// Where a redirect cannot stand. ksplice.ko refuses these functions when an update is applied (kernel/check.c); what
-// the object alone tells is said when the update is made.
+// Where neither kind of redirect can stand: a jump, or ftrace at the function's fentry site. ksplice.ko refuses these functions
+// when an update is applied (kernel/check.c); what the object alone tells is said when the update is made.
 
 enum RedirectReview {
     /// Bytes of `jmp rel32`.
     static let jumpSize = 5
 
-    /// Whether a redirect at the entry of a function that was found would cross a cache line: its bytes are one store only
+    /// Whether a jump at the entry of a function that was found would cross a cache line: its bytes are one store only
     /// within one.
     static func isSplit(_ found: MatchedFunction) -> Bool {
         (found.address &+ UInt64(found.entrySite)) % 64 > 64 - UInt64(jumpSize)
@@ -33,7 +33,9 @@ enum RedirectReview {
                 )
             }
             let start = Int(truncatingIfNeeded: symbol.value)
-            let site = entrySite(sites.sites(in: start..<start + 16, of: symbol.section), start)
+            let (site, hasFentry) = entrySite(sites.sites(in: start..<start + 16, of: symbol.section), start)
+            // ksplice.ko redirects it by ftrace where there is no room for a jump.
+            if hasFentry { return nil }
             if site - start + jumpSize > function.preSize {
                 return noRoom(path, function.name, "'\(function.name)' has only \(function.preSize) bytes")
             }
@@ -49,15 +51,21 @@ enum RedirectReview {
     }
 
     /// Behind `endbr64` and the fentry site.
-    private static func entrySite(_ sites: ArraySlice<PatchSite>, _ start: Int) -> Int {
+    private static func entrySite(_ sites: ArraySlice<PatchSite>, _ start: Int) -> (
+        offset: Int, hasFentry: Bool
+    ) {
         var offset = start
+        var hasFentry = false
         for site in sites where site.offset == offset {
             switch site.kind {
-            case .endbr, .fentry: offset += site.length
-            default: return offset
+            case .endbr: offset += site.length
+            case .fentry:
+                offset += site.length
+                hasFentry = true
+            default: return (offset, hasFentry)
             }
         }
-        return offset
+        return (offset, hasFentry)
     }
 
     static func noRoom(_ path: String, _ name: String, _ message: String) -> Finding {

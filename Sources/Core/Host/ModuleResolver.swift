@@ -259,7 +259,7 @@ extension ModuleResolver {
         static let partExpected = 16
         static let dataSize = 40
         static let dataExpected = 24
-        static let abi: UInt32 = 2
+        static let abi: UInt32 = 3
         static let tableID = 32
         static let tableDataCount = 24
         static let tableSize = 104

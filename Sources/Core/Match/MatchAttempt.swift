@@ -19,9 +19,8 @@ struct MatchAttempt {
         var address = entry
         var redirected: [(miss: MatchTask.Missed, target: UInt64)] = []
         // Each update on a function has redirected the code of the one before it: the last is the newest.
-        while case .missed(let miss) = outcome, !state.environment.isImage,
-            redirected.count < Self.longestChain,
-            let target = redirect(in: miss.run, at: address)
+        while !state.environment.isImage, redirected.count < Self.longestChain,
+            let (miss, target) = next(outcome, at: address)
         {
             let module = state.symbols.nearest(to: target)?.symbol.module
             // An update never redirects its own code: that is a call at its end.
@@ -48,6 +47,29 @@ struct MatchAttempt {
         if miss.mismatch.cause == .differentCode { miss.mismatch.cause = .otherUpdate }
         miss.mismatch.explanation = "redirected to \(newest), where \(miss.mismatch.explanation)"
         return .missed(miss)
+    }
+
+    /// What the code at an address is not, and where an update has redirected it to; nil where it is to be taken as it is. The
+    /// original code of a function that is redirected by ftrace is whole: it serves where it need not be the newest.
+    private func next(_ outcome: Outcome, at address: UInt64) -> (MatchTask.Missed, UInt64)? {
+        if let target = state.evidence.redirects[address] {
+            switch outcome {
+            case .missed(let miss): return (miss, target)
+            case .found(let found):
+                guard isRequired else { return nil }
+                let mismatch = Mismatch(
+                    offset: 0, runOffset: 0, cause: .otherUpdate, explanation: "the code is not the newest")
+                return (
+                    MatchTask.Missed(
+                        entry: entry, address: address, run: found.match.run, mismatch: mismatch),
+                    target
+                )
+            }
+        }
+        guard case .missed(let miss) = outcome, let target = redirect(in: miss.run, at: address) else {
+            return nil
+        }
+        return (miss, target)
     }
 
     /// A redirect that is not one of this project's.

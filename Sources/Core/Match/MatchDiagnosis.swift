@@ -12,10 +12,14 @@ public struct MatchEvidence: Sendable {
     /// The kernel's own list of kprobes, with addresses; nil where it cannot be read. Only where it has one is a breakpoint, or
     /// the jump of an optimised probe, passed over.
     public var probes: [KernelProbe]?
+    /// Entries of the new code by those of the code that applied updates replace by ftrace, which leaves no jump.
+    public var redirects: [UInt64: UInt64]
 
     public init(
-        madeFor: KernelIdentity? = nil, livePatches: [String: [String]] = [:], probes: [KernelProbe]? = nil
+        madeFor: KernelIdentity? = nil, livePatches: [String: [String]] = [:], probes: [KernelProbe]? = nil,
+        redirects: [UInt64: UInt64] = [:]
     ) {
+        self.redirects = redirects
         self.madeFor = madeFor
         self.livePatches = livePatches
         self.probes = probes

@@ -27,6 +27,13 @@ public func hex(_ bytes: some Sequence<UInt8>) -> String {
 /// `0x` and lower-case hexadecimal digits.
 public func hex(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
 
+/// The bytes of hexadecimal digits; nil where they are not such, or not a whole number of bytes.
+func unhex(_ text: String) -> [UInt8]? {
+    let digits = text.utf8.map { hexDigit($0) }
+    guard digits.count % 2 == 0, !digits.contains(nil) else { return nil }
+    return stride(from: 0, to: digits.count, by: 2).map { digits[$0]! << 4 | digits[$0 + 1]! }
+}
+
 /// gzip framing without a time stamp: equal input gives equal output.
 public func gzip(_ bytes: [UInt8]) throws -> [UInt8] {
     var out: UnsafeMutablePointer<UInt8>?

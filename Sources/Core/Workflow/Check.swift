@@ -198,6 +198,8 @@ extension Applier {
         }
         let tracing = try await Tracing(of: host)
         let room = RedirectRoom(symbols: symbols, probes: tracing.probes)
+        forecast.traced = traced(places, tracing, symbols)
+        let redirected = Set(forecast.traced.filter(\.redirects).map(\.name))
         for place in places {
             guard let found = place.found else {
                 forecast.leave(.room, "'\(place.replacement.symbol)' was not matched")
@@ -205,14 +207,16 @@ extension Applier {
             }
             forecast.add(
                 .room,
-                room.objections(found, isPart: place.isPart, function: place.function).compactMap {
+                room.objections(
+                    found, isPart: place.isPart, function: place.function,
+                    isRedirected: redirected.contains(place.replacement.symbol)
+                ).compactMap {
                     UpdateSysfs.refusal("apply", update.id, $0.cause, detail: $0.detail)
                 })
         }
         if tracing.probes == nil {
             forecast.leave(.room, "the list of kprobes cannot be read (is debugfs mounted?)")
         }
-        forecast.traced = traced(places, tracing, symbols)
         let code = places.compactMap { place in
             place.inside.map { OldCode(function: place.function, range: $0) }
         }

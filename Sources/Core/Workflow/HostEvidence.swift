@@ -2,12 +2,20 @@
 
 extension Host {
     /// For objects that were compiled for a kernel, where that is known.
-    func matchEvidence(madeFor: KernelIdentity? = nil) async throws -> MatchEvidence {
+    /// - Parameter undoing: updates that will have been undone.
+    func matchEvidence(
+        madeFor: KernelIdentity? = nil, undoing: Set<String> = []
+    ) async throws -> MatchEvidence {
         // A kernel that hides addresses does not say where its probes are.
         let probes = await Tracing.probes(of: self).flatMap { list in
             list.contains { $0.address == 0 } ? nil : list
         }
-        return MatchEvidence(madeFor: madeFor, livePatches: try await livePatches(), probes: probes)
+        let redirects = try await AppliedRedirect.all(self).filter {
+            $0.kind == .ftrace && !undoing.contains($0.update)
+        }
+        return MatchEvidence(
+            madeFor: madeFor, livePatches: try await livePatches(), probes: probes,
+            redirects: Dictionary(redirects.map { ($0.old, $0.new) }) { $1 })
     }
 
     /// What the kernel's own live patching replaces now, from `/sys/kernel/livepatch/PATCH/OBJECT/FUNCTION,SYMPOS`

@@ -7,7 +7,8 @@ struct RedirectRoom {
     let probes: [KernelProbe]?
 
     /// Causes in the words of ksplice.ko, each with the function's name; `function` is the update's name for it.
-    func objections(_ found: MatchedFunction, isPart: Bool, function: String)
+    /// - Parameter isRedirected: whether somebody redirects it by ftrace already.
+    func objections(_ found: MatchedFunction, isPart: Bool, function: String, isRedirected: Bool = false)
         -> [(cause: String, detail: String)]
     {
         let range = found.address..<found.address &+ UInt64(found.runSize)
@@ -17,7 +18,7 @@ struct RedirectRoom {
         {
             objections.append(("address", "'\(function)' is entry code"))
         }
-        if !isPart { objections += redirect(found, function) }
+        if !isPart { objections += redirect(found, function, isRedirected) }
         for probe in probes ?? [] where range.contains(address(of: probe)) && !probe.isOnFentry {
             let state = probe.isDisabled ? ", which is disabled," : ""
             objections.append(
@@ -26,7 +27,16 @@ struct RedirectRoom {
         return objections
     }
 
-    private func redirect(_ found: MatchedFunction, _ function: String) -> [(String, String)] {
+    private func redirect(_ found: MatchedFunction, _ function: String, _ isRedirected: Bool)
+        -> [(String, String)]
+    {
+        let objections = jump(found, function)
+        // Where there is no room for a jump, ksplice.ko redirects by ftrace, which allows one to do so.
+        if objections.isEmpty || !found.hasFentry { return objections }
+        return isRedirected ? [("tracer", "'\(function)'")] : []
+    }
+
+    private func jump(_ found: MatchedFunction, _ function: String) -> [(String, String)] {
         let site = found.entrySite
         let size = RedirectReview.jumpSize
         guard site + size <= found.runSize else {

@@ -45,7 +45,7 @@ struct UpdateSysfs: Sendable {
     }
 
     /// The function that this program itself is in, while it writes to the file that asks for the change.
-    private func ownFunction() async throws -> String? {
+    func ownFunction() async throws -> String? {
         for line in try await text("conflicts").lines {
             let fields = line.split(separator: " ").map { String($0) }
             guard fields.count >= 3, Int(fields[0]) != nil else { continue }
@@ -56,35 +56,11 @@ struct UpdateSysfs: Sendable {
 
     /// Applies; tries again with growing pauses while tasks are inside. Returns the pause in nanoseconds and the tries.
     func enable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
-        try await change("1", "apply", timeout: timeout, progress: progress)
+        try await Transition(host, [.init(id: id, isUndo: false)], timeout: timeout).make(progress: progress)
     }
 
     func disable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
-        try await change("0", "undo", timeout: timeout, progress: progress)
-    }
-
-    private func change(
-        _ value: String, _ verb: String, timeout: Double, progress: (String) -> Void
-    ) async throws -> (pause: Int, tries: Int) {
-        var waited = 0.0
-        var pause = 0.02
-        while true {
-            let code = try await host.store(value, into: folder + "/enabled")
-            if code == 0 { return (try await number("pause_ns"), try await number("tries")) }
-            if code == EACCES || code == EPERM { throw Failure.onlyRoot }
-            let cause = try await text("cause")
-            if cause == "busy", let function = try await ownFunction() {
-                throw Failure(
-                    "cannot \(verb) \(id.prefix(12)): '\(function)' is on the way by which this program asks the kernel for it",
-                    status: .cannotBePatched,
-                    hint: "the program is always inside of it then; change a function that it calls instead")
-            }
-            guard cause == "busy", waited < timeout else { throw try await refusal(verb, cause, code) }
-            if waited == 0 { progress("waiting for \(try await conflicts().joined(separator: ", "))") }
-            try await Task.sleep(nanoseconds: UInt64(pause * 1e9))
-            waited += pause
-            pause = min(pause * 1.5, 1)
-        }
+        try await Transition(host, [.init(id: id, isUndo: true)], timeout: timeout).make(progress: progress)
     }
 
     private static let explanations: [String: (text: String, hint: String)] = [
@@ -99,6 +75,10 @@ struct UpdateSysfs: Sendable {
         "kprobe": (
             "a kprobe is in one of the functions",
             "/sys/kernel/debug/kprobes/list names it; remove it and try again"
+        ),
+        "tracer": (
+            "the kernel's ftrace does not let one of the functions be redirected",
+            "another tool redirects it by ftrace, such as a kernel live patch, or ftrace is switched off (sysctl kernel.ftrace_enabled); dmesg has the number"
         ),
         "cache-line": (
             "a redirect would cross a cache line and cannot be written at once",
@@ -119,7 +99,8 @@ struct UpdateSysfs: Sendable {
         "memory": ("the kernel is out of memory", "try again"),
     ]
 
-    private func refusal(_ verb: String, _ cause: String, _ code: Int32) async throws -> Failure {
+    /// What the kernel's refusal of a change means.
+    func refusal(_ verb: String, _ cause: String, _ code: Int32) async throws -> Failure {
         let short = id.prefix(12)
         if cause == "busy" {
             let who = try await conflicts().map { "  " + $0 }.joined(separator: "\n")
