@@ -67,6 +67,7 @@ __git_ksplice_options ()
 	export) own="--output" ;;
 	check) own="--window --json" ;;
 	apply) own="--timeout --quiet" ;;
+	upgrade) own="--undo --all --timeout --quiet" ;;
 	undo) own="--all --timeout --quiet" ;;
 	status) own="--json" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
@@ -135,8 +136,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply undo status test match verify explain help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply undo status test match verify explain" ;;
+	"") __git_ksplice_offer "init kernel create list show export check apply upgrade undo status test match verify explain help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply upgrade undo status test match verify explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	create)
@@ -149,6 +150,14 @@ __git_ksplice_complete ()
 	show | export | check | apply | test | verify)
 		[ "$arguments" -gt 0 ] && return
 		__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
+		;;
+	status) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(__git_ksplice_refs)" ;;
+	upgrade)
+		if [ "$previous" = --undo ]; then
+			__git_ksplice_offer "$(__git_ksplice_loaded)"
+		else
+			__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
+		fi
 		;;
 	undo) __git_ksplice_offer "$(__git_ksplice_loaded)" ;;
 	explain) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(git-ksplice explain 2>/dev/null | cut -d' ' -f1)" ;;

@@ -1,7 +1,7 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
 
-set -l commands init kernel create list show export check apply undo status test match verify explain
+set -l commands init kernel create list show export check apply upgrade undo status test match verify explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 
@@ -36,7 +36,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create list show export check apply undo status test match verify explain
+    set -l all init kernel create list show export check apply upgrade undo status test match verify explain
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -57,6 +57,7 @@ complete -c git-ksplice -n $at_first -a show -d 'Show what an update is and what
 complete -c git-ksplice -n $at_first -a export -d 'Write an update to an archive'
 complete -c git-ksplice -n $at_first -a check -d 'Find out whether an update could be applied'
 complete -c git-ksplice -n $at_first -a apply -d 'Change the running kernel'
+complete -c git-ksplice -n $at_first -a upgrade -d 'Replace applied updates by others in one pause'
 complete -c git-ksplice -n $at_first -a undo -d 'Give the old code back'
 complete -c git-ksplice -n $at_first -a status -d 'Show which updates the running kernel has'
 complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
@@ -91,13 +92,15 @@ complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)
 
 complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'
 complete -c git-ksplice -n '__git_ksplice_is create list show check status match verify' -l json -d 'Print the result as JSON'
-complete -c git-ksplice -n '__git_ksplice_is create apply undo test match verify' -s q -l quiet -d 'Say nothing but the result'
+complete -c git-ksplice -n '__git_ksplice_is create apply upgrade undo test match verify' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
 complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
 complete -c git-ksplice -n '__git_ksplice_is show' -l why -d 'Print why each function changed'
 complete -c git-ksplice -n '__git_ksplice_is create' -s v -l verbose -d 'Say why each function changed'
 complete -c git-ksplice -n '__git_ksplice_is export' -s o -l output -r -F -d 'The archive'
-complete -c git-ksplice -n '__git_ksplice_is apply undo test' -l timeout -x -d 'Seconds to go on trying'
+complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo test' -l timeout -x -d 'Seconds to go on trying'
+complete -c git-ksplice -n '__git_ksplice_is upgrade' -l undo -x -a '(__git_ksplice_loaded)' -d 'Undo this one, too'
+complete -c git-ksplice -n '__git_ksplice_is upgrade' -l all -d 'Undo all other updates'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
 complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
 complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'
@@ -111,8 +114,9 @@ complete -c git-ksplice -n '__git_ksplice_is verify' -l rebuild -d 'Make the upd
 complete -c git-ksplice -n '__git_ksplice_is verify' -l cached -d 'Take what was compiled earlier'
 complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'MiB of the virtual machine'
 
-complete -c git-ksplice -n '__git_ksplice_is show export check apply test verify' -a '(__git_ksplice_updates)'
-complete -c git-ksplice -n '__git_ksplice_is show export check apply test verify' -a '(__git_ksplice_commits)'
+complete -c git-ksplice -n '__git_ksplice_is show export check apply upgrade test verify' -a '(__git_ksplice_updates)'
+complete -c git-ksplice -n '__git_ksplice_is show export check apply upgrade test verify' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is show check apply test verify' -k -a '(__fish_complete_suffix .tar.gz)'
+complete -c git-ksplice -n '__git_ksplice_is status' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is undo' -a '(__git_ksplice_loaded)'
 complete -c git-ksplice -n '__git_ksplice_is explain' -a '(__git_ksplice_explained)'

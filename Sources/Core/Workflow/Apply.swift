@@ -84,7 +84,7 @@ public struct Applier: Sendable {
     }
 
     /// The kernel is changed; a journal that cannot be written does not make that a failure.
-    private func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int)
+    func finish(_ update: Update, _ statistics: MatchResult.Statistics, _ pause: Int, _ tries: Int)
         async -> ApplyReport
     {
         let functions = update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)
@@ -111,8 +111,10 @@ public struct Applier: Sendable {
     // MARK: - Identity, matching
 
     /// Proves an update and does something with it.
-    private func withPrepared<Result>(
-        _ update: Update, _ body: (PreparedUpdate) async throws -> Result
+    /// - Parameter restoring: what other updates, which will have been undone, have done to the code.
+    func withPrepared<Result>(
+        _ update: Update, restoring: [AppliedRedirect] = [],
+        _ body: (PreparedUpdate) async throws -> Result
     ) async throws -> Result {
         let conditions = ApplyConditions(update: update, host: host)
         let running = try await host.identity()
@@ -130,8 +132,9 @@ public struct Applier: Sendable {
         return try await access.use(progress: progress) { memory in
             progress("matching the code that runs")
             let matched = try MatchedUpdate(
-                update, memory: memory, symbols: symbols,
-                evidence: try await host.matchEvidence(madeFor: update.manifest.kernel))
+                update, memory: RestoredMemory(memory, without: restoring), symbols: symbols,
+                evidence: try await host.matchEvidence(
+                    madeFor: update.manifest.kernel, undoing: Set(restoring.map(\.update))))
             return try await body(PreparedUpdate(update, matched, running: running, loaded: loaded))
         }
     }
@@ -147,7 +150,7 @@ public struct Applier: Sendable {
     // MARK: - Loading
 
     /// - Parameter exports: the kernel's, where its memory was read before.
-    private func loadCore(
+    func loadCore(
         _ update: Update, _ symbols: KernelSymbols, _ running: KernelIdentity, exports: [String: UInt32]?
     ) async throws {
         if try await CoreModule.isLoaded(host) { return }

@@ -83,6 +83,13 @@ public struct HostUpdates: Sendable {
         }
         try await refuseUsed(update)
         let (pause, tries) = try await sysfs.disable(timeout: timeout, progress: progress)
+        return try await finish(update, mayGo: mayGo, pause, tries, progress)
+    }
+
+    /// What comes after the pause: the journal, and the module, which goes if it may.
+    func finish(
+        _ update: LoadedUpdate, mayGo: Bool, _ pause: Int, _ tries: Int, _ progress: (String) -> Void
+    ) async throws -> UndoReport {
         do {
             try await host.appendToJournal(
                 JSON.object([
@@ -98,7 +105,7 @@ public struct HostUpdates: Sendable {
 
     /// Fails where a module uses an export of the update: it would go on with what the old code knows nothing of. Other
     /// updates are no such users.
-    private func refuseUsed(_ update: LoadedUpdate) async throws {
+    func refuseUsed(_ update: LoadedUpdate) async throws {
         let name = Applier.moduleName(update.id)
         let users = try await host.modules().first { $0.name == name }?.users ?? []
         let others = users.filter { !$0.hasPrefix("ksplice_") }.sorted()
@@ -117,6 +124,22 @@ public struct HostUpdates: Sendable {
             return false
         }
         return true
+    }
+
+    /// The commits that each update of the journal was made of.
+    func journalCommits() async throws -> [String: [String]] {
+        guard try await host.exists(LocalHost.journalPath) else { return [:] }
+        let text = String(decoding: try await host.read(LocalHost.journalPath), as: UTF8.self)
+        var result: [String: [String]] = [:]
+        for line in text.lines {
+            guard let id = Self.field("update", line), let start = line.range(of: "\"commits\":["),
+                let end = line[start.upperBound...].firstIndex(of: "]")
+            else { continue }
+            result[id] = line[start.upperBound..<end].split(separator: ",").map {
+                String($0.filter { $0 != "\"" })
+            }
+        }
+        return result
     }
 
     /// What the journal's lines say of each update.
