@@ -2,22 +2,37 @@ import ArgumentParser
 import Core
 
 struct Status: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Show which updates the running kernel has.")
+    static let configuration = CommandConfiguration(
+        abstract: "Show which updates the running kernel has.",
+        usage: "git ksplice status [<options>] [<ref>]")
 
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @Argument(help: "Compare what is applied with the history of this commit or ref.")
+    var ref: String?
+
     func run() async throws {
         let host = LocalHost()
         let updates = try await HostUpdates(host: host).all()
+        let standings = try await standings(updates, host)
         if json {
             let kernel = try await host.identity()
-            print(
-                JSON.object([
-                    ("v", .number(1)), ("release", .string(kernel.release)),
-                    ("build_id", .string(kernel.buildID)),
-                    ("updates", .array(updates.map(\.json))),
-                ]).text)
+            var members: [(String, JSON)] = [
+                ("v", .number(1)), ("release", .string(kernel.release)),
+                ("build_id", .string(kernel.buildID)), ("updates", .array(updates.map(\.json))),
+            ]
+            if let standings { members.append(("standings", .array(standings.map(\.json)))) }
+            print(JSON.object(members).text)
+            return
+        }
+        if let ref, let standings {
+            let rows = standings.map { [$0.word.rawValue, String($0.id.prefix(12)), $0.description] }
+            for line in rows.columns { print(line) }
+            let counts = UpdateStanding.Word.allCases.map { word in
+                "\(standings.count { $0.word == word }) \(word.rawValue)"
+            }
+            print("\(ref): \(counts.joined(separator: ", "))")
             return
         }
         if updates.isEmpty { print("no update is loaded") }
@@ -25,5 +40,11 @@ struct Status: AsyncParsableCommand {
             print("\(update.id.prefix(12))  \(update.state)  \(update.description)")
             if !update.functions.isEmpty { print("    \(update.functions.joined(separator: ", "))") }
         }
+    }
+
+    private func standings(_ updates: [LoadedUpdate], _ host: LocalHost) async throws -> [UpdateStanding]? {
+        guard let ref else { return nil }
+        return try await UpdateStore(try await Repository()).standing(
+            of: updates.filter { $0.state == "applied" }, to: ref, kernel: try await host.identity())
     }
 }

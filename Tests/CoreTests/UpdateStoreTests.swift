@@ -35,6 +35,54 @@ import Testing
         #expect(try await fixture.git("fsck", "--strict").contains("error") == false)
     }
 
+    @Test func whatIsAppliedIsComparedWithTheHistoryOfARef() async throws {
+        let fixture = try await GitFixture()
+        let base = try await fixture.commit("base", ["f": "0\n"])
+        let one = try await fixture.commit("one", ["f": "1\n"])
+        let two = try await fixture.commit("two", ["f": "2\n"])
+        try await fixture.git("checkout", "-q", "-b", "side", base)
+        let side = try await fixture.commit("side", ["g": "1\n"])
+        try await fixture.git("checkout", "-q", "main")
+        let store = UpdateStore(try await fixture.repository)
+        func stored(_ name: String, _ commits: [String], _ post: String, buildID: String = "ab12")
+            async throws
+            -> String
+        {
+            try await store.store(
+                GitFixture.update(description: name, commits: commits, post: post, buildID: buildID)
+            ).id
+        }
+        let first = try await stored("one", [one], "2")
+        let second = try await stored("two", [two], "3")
+        let secondAgain = try await stored("two, made again", [two], "4")
+        let other = try await stored("side", [side], "5")
+        let nowhere = try await stored(
+            "of a commit that is not here", [String(repeating: "9", count: 40)], "6")
+        // Another kernel's updates say nothing.
+        _ = try await stored("two for another kernel", [two], "3", buildID: "cd34")
+        let kernel = GitFixture.update().manifest.kernel
+        func standing(_ ref: String, _ applied: String...) async throws -> [String] {
+            let loaded = applied.map {
+                LoadedUpdate(id: $0, state: "applied", functions: [], pause: 0, description: "")
+            }
+            return try await store.standing(of: loaded, to: ref, kernel: kernel).map {
+                "\($0.word) \($0.id == secondAgain ? second : $0.id)"
+            }.sorted()
+        }
+        let foreign = String(repeating: "a", count: 64)
+        #expect(try await standing("main") == ["behind \(first)", "behind \(second)"].sorted())
+        #expect(
+            try await standing("main", first, foreign, other)
+                == ["ahead \(other)", "behind \(second)", "current \(first)", "unknown \(foreign)"])
+        // One of two updates of the same commit is enough.
+        #expect(
+            try await standing("main", first, secondAgain)
+                == ["current \(first)", "current \(second)"].sorted())
+        #expect(try await standing(one, first, second) == ["ahead \(second)", "current \(first)"])
+        #expect(try await standing("side", nowhere) == ["ahead \(nowhere)", "behind \(other)"])
+        await #expect(throws: Failure.self) { try await standing("nowhere") }
+    }
+
     @Test func notesNameWhatElseAnUpdateHas() {
         var manifest = GitFixture.update(description: "d", commits: [], functions: []).manifest
         manifest.constants = [.init(unit: 0, symbol: "names", preSymbol: 1, size: 8)]
