@@ -115,6 +115,7 @@ struct CreateJob {
             let closest = places.filter { affected.closest.contains($0.path) }.prefix(Self.samples)
             throw Refusal(findings: [finding] + (try await sample(Array(closest), compiler, source)))
         }
+        try await refuseEarly(places, affected, compiler, source, known)
         let units = try await clock.measure("units") { try await compiler.units(places) }
         let pairs = try await clock.measure("compiler") { try await compile(units, compiler, source) }
         return try await finish(pairs, source, compiler, try await parts(for: units), known, changed)
@@ -139,6 +140,29 @@ struct CreateJob {
     }
 
     private static let samples = 4
+    /// More units than are compiled in a minute or two.
+    private static let many = 60
+
+    /// A change of a header that reaches many files is looked at in a few first: where those show that no update can be made of it,
+    /// it is not worth an hour to learn how many others say the same.
+    private func refuseEarly(
+        _ places: [(path: String, module: String?)], _ affected: AffectedFiles, _ compiler: Compiler,
+        _ source: SourceChange, _ known: [Finding]
+    ) async throws {
+        guard places.count > Self.many, !affected.headers.isEmpty else { return }
+        let own = places.filter { source.markedFiles[$0.path] != nil }
+        let closest = places.filter { place in
+            affected.closest.contains(place.path) && !own.contains { $0.path == place.path }
+        }
+        let findings = Finding.merged(
+            known + (try await sample(Array((own + closest).prefix(2 * Self.samples)), compiler, source)))
+        guard isBlocked(findings) else { return }
+        throw Refusal(
+            findings: findings,
+            interruption: Failure(
+                "the change of \(affected.headers.joined(separator: ", ")) may reach \(places.count) files, of which only some were compared"
+            ))
+    }
 
     /// What is found in a few units of too many.
     private func sample(
