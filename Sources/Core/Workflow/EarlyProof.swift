@@ -40,7 +40,9 @@ struct EarlyProof {
             symbols: offline.symbols, isImage: true,
             evidence: MatchEvidence(madeFor: update.manifest.kernel))
         var result = matcher.match()
-        result.failures.removeAll { unprovable.contains($0.function) }
+        result.failures.removeAll { failure in
+            !unprovable.isDisjoint(with: Self.names(of: failure, proven.map { plan.units[$0] }))
+        }
         try MatchPlan.check(result, what: "the kernel's image")
         for constant in update.manifest.constants {
             guard let unit = proven.firstIndex(of: constant.unit) else { continue }
@@ -54,6 +56,17 @@ struct EarlyProof {
         return Proof(
             functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven,
             findings: findings)
+    }
+
+    /// All names of a function that does not match.
+    private static func names(of failure: MatchFailure, _ units: [MatchUnit]) -> Set<String> {
+        var names: Set<String> = [failure.function]
+        let symbols = units[failure.unit].object.symbols.filter(\.isDefinedInSection)
+        for symbol in symbols where symbol.name == failure.function {
+            names.formUnion(
+                symbols.filter { $0.section == symbol.section && $0.value == symbol.value }.map(\.name))
+        }
+        return names
     }
 
     /// Old kernels do not compare the size of `struct module`, and a config that drifts changes it.
@@ -115,7 +128,7 @@ private struct ProvenUnit {
         return difference.functions.compactMap { function in
             guard function.partOf == nil, let symbol = function.preSymbol,
                 let found = result.function(unit: unit, symbolIndex: symbol),
-                RedirectReview.isSplit(found)
+                !found.hasFentry, RedirectReview.isSplit(found)
             else { return nil }
             return RedirectReview.noRoom(
                 difference.path, function.name,
