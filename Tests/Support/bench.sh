@@ -75,22 +75,41 @@ offline=$(for _ in 1 2 3 4 5; do offline | sed 's/.*"match_ns":\([0-9]*\).*/\1 &
 peak=$(perl -e 'open STDOUT, ">/dev/null"; system @ARGV; my $b = "\0" x 144; syscall(98, -1, $b) == 0 or exit 1; print STDERR unpack("x32 q", $b)' \
 	git ksplice match --kernel debian --object -q $objects 2>&1)
 
-tasks='for i in $(seq 950); do sleep 1000 & done; sleep 5; ls -d /proc/[0-9]* | wc -l'
-cycle='for i in 1 2 3 4 5; do git-ksplice apply -q $U >/dev/null; cat /sys/kernel/ksplice/*/pause_ns; git-ksplice undo -q --all >/dev/null; done'
+# An update of many functions: each of three files does one instruction more.
+for path in fs/open.c fs/stat.c kernel/groups.c; do
+	git show "HEAD:$path" |
+		perl -0pe 's/^(\w[^;{}#]*\))\n\{\n/$1\n{\n\tasm volatile("nopl 0x1234(%rax)");\n/mg' > "$work/file"
+	git update-index --cacheinfo "100644,$(git hash-object -w "$work/file"),$path"
+done
+git commit -q -m "bench: many functions"
+git ksplice create HEAD >/dev/null 2>&1
+git ksplice export -o "$work/wide.tar.gz" HEAD >/dev/null
+git reset -q --soft HEAD~1
+git read-tree HEAD
+
+tasks() { echo "for i in \$(seq $1); do sleep 1000 & done; sleep 5; echo tasks \$(ls -d /proc/[0-9]* | wc -l)"; }
+# Five pauses of an update.
+cycle() {
+	echo "for i in 1 2 3 4 5; do git-ksplice apply -q $1 >/dev/null; cat /sys/kernel/ksplice/*/pause_ns; git-ksplice undo -q --all >/dev/null; done"
+}
 git ksplice test --run "true" HEAD >/dev/null 2>&1
 cat > "$work/guest.sh" <<EOF
 [ -e /tmp/measured ] && exit 0
 touch /tmp/measured
-U=\$(ls /root/*.tar.gz)
+U=\$(ls /root/*.tar.gz | grep -v wide)
 git-ksplice check --json \$U 2>/dev/null
 git-ksplice match --object --json /root/*.o 2>/dev/null | sed 's/^/ten /'
 echo tasks \$(ls -d /proc/[0-9]* | wc -l)
-$cycle
-$tasks
-$cycle
+$(cycle '$U')
+$(cycle /root/wide.tar.gz)
+git-ksplice apply wide.tar.gz | sed -n 's/^\([0-9]*\) function.*/wide \1/p'; git-ksplice undo -q --all >/dev/null
+$(tasks 950)
+$(cycle '$U')
+$(tasks 9000)
+$(cycle '$U')
 EOF
 copies=$(for object in $objects; do printf -- '--copy %s ' "$object"; done)
-guest=$(git ksplice test -q $copies --timeout 600 --memory 2048 --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
+guest=$(git ksplice test -q $copies --timeout 900 --memory 6144 --copy "$work/wide.tar.gz" --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
 match=$(echo "$guest" | grep matched_functions)
 field() { echo "$match" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
 # What match says, as a row.
@@ -100,9 +119,9 @@ rates() {
 }
 pauses=$(echo "$guest" | grep -E '^[0-9]+$')
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-few=$(echo "$pauses" | head -n 5 | median)
-many_tasks=$(echo "$pauses" | sed -n 6p)
-many=$(echo "$pauses" | tail -n 5 | median)
+# The median of the Nth five.
+pause() { echo "$pauses" | tail -n +$((5 * $1 - 4)) | head -n 5 | median; }
+tasks_of() { echo "$guest" | sed -n 's/^tasks //p' | sed -n "$1p"; }
 
 echo "| measurement | result |"
 echo "| --- | --- |"
@@ -115,5 +134,7 @@ row "matching in the guest" "$(field matched_functions) functions, $(field match
 row "matching 10 whole objects offline (median of 5)" "$(echo "$offline" | rates)"
 row "the whole command" "$offline_time s, at most $((peak / 1024)) MiB"
 row "matching the same objects in the guest" "$(echo "$guest" | grep '^ten ' | rates)"
-row "pause, $(echo "$guest" | sed -n 's/^tasks //p') tasks (median of 5)" "$few ns"
-row "pause, $many_tasks tasks (median of 5)" "$many ns"
+row "pause, $(tasks_of 1) tasks (median of 5)" "$(pause 1) ns"
+row "the same, $(echo "$guest" | sed -n 's/^wide //p') redirects" "$(pause 2) ns"
+row "pause, $(tasks_of 2) tasks (median of 5)" "$(pause 3) ns"
+row "pause, $(tasks_of 3) tasks (median of 5)" "$(pause 4) ns"
