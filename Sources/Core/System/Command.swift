@@ -34,8 +34,8 @@ public struct Command: Sendable {
         self.input = input
     }
 
-    /// Most that is kept of a program's output, in bytes.
-    static let outputLimit = 1 << 30
+    /// Most that is kept of a program's output, in bytes. It may be taken from memory beforehand.
+    public var outputLimit = 1 << 30
 
     /// Runs it to its end, whatever its exit status. Fails only where it cannot be started.
     public func run() async throws -> CommandResult {
@@ -49,8 +49,8 @@ public struct Command: Sendable {
                 environment: .inherit.updating(values),
                 workingDirectory: directory.map { .init($0) },
                 input: .array(input),
-                output: .bytes(limit: Self.outputLimit),
-                error: .bytes(limit: Self.outputLimit))
+                output: .bytes(limit: outputLimit),
+                error: .bytes(limit: outputLimit))
             let status: Int32 =
                 switch result.terminationStatus {
                 case .exited(let code): code
