@@ -31,6 +31,12 @@ __git_ksplice_loaded ()
 	git-ksplice status 2>/dev/null | grep -E '^[0-9a-f]{12} ' | cut -d' ' -f1
 }
 
+# The identities of the updates that are kept for a boot.
+__git_ksplice_kept ()
+{
+	git-ksplice boot list 2>/dev/null | grep -oE '^  [0-9a-f]{12} ' | cut -d' ' -f3
+}
+
 __git_ksplice_refs ()
 {
 	echo HEAD
@@ -66,9 +72,12 @@ __git_ksplice_options ()
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
 	check) own="--window --json" ;;
-	apply) own="--timeout --quiet" ;;
+	apply) own="--boot --timeout --quiet" ;;
 	upgrade) own="--undo --all --timeout --quiet" ;;
-	undo) own="--all --timeout --quiet" ;;
+	undo) own="--all --boot --timeout --quiet" ;;
+	boot-remove) own="--all" ;;
+	boot-list) own="--json" ;;
+	boot-run) own="--early --timeout --limit" ;;
 	status) own="--json" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
 	match) own="--kernel --object --module --save --allow-other-compiler --quiet --verbose --json" ;;
@@ -86,7 +95,7 @@ __git_ksplice_takes_value ()
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
 	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout) return 0 ;;
-	test:--run | test:--copy | test:--memory) return 0 ;;
+	boot-run:--limit | test:--run | test:--copy | test:--memory) return 0 ;;
 	esac
 	return 1
 }
@@ -103,8 +112,8 @@ __git_ksplice_complete ()
 		*)
 			if [ -z "$command" ]; then
 				command="$word"
-			elif [ "$command" = kernel ]; then
-				command="kernel-$word"
+			elif [ "$command" = kernel ] || [ "$command" = boot ]; then
+				command="$command-$word"
 			elif ! __git_ksplice_takes_value "$command" "${words[i - 1]}"; then
 				arguments=$((arguments + 1))
 			fi
@@ -136,9 +145,12 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply upgrade undo status test match verify explain help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply upgrade undo status test match verify explain" ;;
+	"") __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot test match verify explain help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot test match verify explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
+	boot) __git_ksplice_offer "add remove list release run confirm" ;;
+	boot-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;
+	boot-remove | boot-release) __git_ksplice_offer "$(__git_ksplice_kept)" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	create)
 		if declare -F __git_complete_revlist >/dev/null && [ -n "${__git_ksplice_by_git-}" ]; then

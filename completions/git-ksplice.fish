@@ -1,9 +1,10 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
 
-set -l commands init kernel create list show export check apply upgrade undo status test match verify explain
+set -l commands init kernel create list show export check apply upgrade undo status boot test match verify explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
+set -l boot_commands add remove list release run confirm
 
 function __git_ksplice_kernels
     git-ksplice kernel list 2>/dev/null | string replace -r ' +' \t
@@ -16,6 +17,10 @@ end
 
 function __git_ksplice_loaded
     git-ksplice status 2>/dev/null | string match -r '^[0-9a-f]{12} .*' | string replace -r ' +' \t
+end
+
+function __git_ksplice_kept
+    git-ksplice boot list 2>/dev/null | string match -r '^  [0-9a-f]{12} .*' | string trim | string replace -r ' +' \t
 end
 
 function __git_ksplice_commits
@@ -36,7 +41,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create list show export check apply upgrade undo status test match verify explain
+    set -l all init kernel create list show export check apply upgrade undo status boot test match verify explain
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -60,6 +65,7 @@ complete -c git-ksplice -n $at_first -a apply -d 'Change the running kernel'
 complete -c git-ksplice -n $at_first -a upgrade -d 'Replace applied updates by others in one pause'
 complete -c git-ksplice -n $at_first -a undo -d 'Give the old code back'
 complete -c git-ksplice -n $at_first -a status -d 'Show which updates the running kernel has'
+complete -c git-ksplice -n $at_first -a boot -d 'Let updates come back after a reboot'
 complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
 complete -c git-ksplice -n $at_first -a match -d 'Prove that compiled code is the code of a kernel'
 complete -c git-ksplice -n $at_first -a verify -d 'Find out whether a stored update is what it says'
@@ -77,6 +83,23 @@ complete -c git-ksplice -n $kernel_add -l source -x -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n $kernel_add -l from -r -F -d 'What describes the build'
 complete -c git-ksplice -n $kernel_add -l release -x -d 'What uname -r says of it'
 complete -c git-ksplice -n '__git_ksplice_is kernel; and __fish_seen_subcommand_from show remove' -a '(__git_ksplice_kernels)'
+
+set -l boot_first "__git_ksplice_is boot; and not __fish_seen_subcommand_from $boot_commands"
+complete -c git-ksplice -n $boot_first -a add -d 'Keep updates for the next boots'
+complete -c git-ksplice -n $boot_first -a remove -d 'Keep them no longer'
+complete -c git-ksplice -n $boot_first -a list -d 'List what is kept, and what is held'
+complete -c git-ksplice -n $boot_first -a release -d 'Let held updates be tried again'
+complete -c git-ksplice -n $boot_first -a run -d 'Apply what is kept for this kernel'
+complete -c git-ksplice -n $boot_first -a confirm -d 'Note that the system came up'
+complete -c git-ksplice -n '__git_ksplice_is boot; and __fish_seen_subcommand_from add' -a '(__git_ksplice_updates)'
+complete -c git-ksplice -n '__git_ksplice_is boot; and __fish_seen_subcommand_from add' -k -a '(__fish_complete_suffix .tar.gz)'
+complete -c git-ksplice -n '__git_ksplice_is boot; and __fish_seen_subcommand_from remove release' -a '(__git_ksplice_kept)'
+complete -c git-ksplice -n '__git_ksplice_is boot; and __fish_seen_subcommand_from remove' -l all -d 'Keep no update'
+complete -c git-ksplice -n '__git_ksplice_is boot; and __fish_seen_subcommand_from list' -l json -d 'Print the result as JSON'
+set -l boot_run '__git_ksplice_is boot; and __fish_seen_subcommand_from run'
+complete -c git-ksplice -n $boot_run -l early -d 'Leave to a later call what is refused'
+complete -c git-ksplice -n $boot_run -l timeout -x -d 'Seconds to go on trying each'
+complete -c git-ksplice -n $boot_run -l limit -x -d 'Seconds that an update may take in all'
 
 complete -c git-ksplice -n '__git_ksplice_is create list test' -l kernel -x -a '(__git_ksplice_kernels)' -d 'The kernel'
 complete -c git-ksplice -n '__git_ksplice_is create' -l description -x -d 'One line that says what the update does'
@@ -101,6 +124,8 @@ complete -c git-ksplice -n '__git_ksplice_is export' -s o -l output -r -F -d 'Th
 complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo test' -l timeout -x -d 'Seconds to go on trying'
 complete -c git-ksplice -n '__git_ksplice_is upgrade' -l undo -x -a '(__git_ksplice_loaded)' -d 'Undo this one, too'
 complete -c git-ksplice -n '__git_ksplice_is upgrade' -l all -d 'Undo all other updates'
+complete -c git-ksplice -n '__git_ksplice_is apply' -l boot -d 'Apply it at each boot, too'
+complete -c git-ksplice -n '__git_ksplice_is undo' -l boot -d 'Do not apply it at boot any more'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
 complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
 complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'

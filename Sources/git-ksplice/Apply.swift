@@ -12,6 +12,9 @@ struct Apply: AsyncParsableCommand {
             "How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
     var timeout = 30.0
 
+    @Flag(help: "Apply it at each boot of this kernel, too.")
+    var boot = false
+
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
     var quiet = false
 
@@ -19,7 +22,7 @@ struct Apply: AsyncParsableCommand {
     var update: String
 
     func run() async throws {
-        let host = LocalHost()
+        let host = Locations.host
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet))
         applier.timeout = timeout
@@ -36,6 +39,7 @@ struct Apply: AsyncParsableCommand {
             if report.hooks > 0 { print("\(report.hooks) hook(s)") }
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
+        if boot { try await BootCommand.keep(found) }
         print("Done!")
     }
 }

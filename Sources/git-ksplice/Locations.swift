@@ -28,6 +28,18 @@ enum Locations {
             })
     }
 
+    static let stateVariable = "GIT_KSPLICE_STATE_DIR"
+
+    /// The folder with the journal, and with what is kept for the next boot.
+    static var state: String {
+        getenv(stateVariable).map { String(cString: $0) } ?? LocalHost.journalPath.directoryPart
+    }
+
+    static var journal: String { state + "/journal" }
+
+    /// This machine, with its journal.
+    static var host: LocalHost { LocalHost(journal: journal) }
+
     private static func find(
         _ what: String, installed: String, inTree: String, holding file: String, variable: String,
         beside sibling: String? = nil

@@ -14,13 +14,15 @@ struct Status: AsyncParsableCommand {
 
     func run() async throws {
         let host = LocalHost()
-        let updates = try await HostUpdates(host: host).all()
+        let updates = try await HostUpdates(host: host, journal: Locations.journal).all()
         let standings = try await standings(updates, host)
+        let kept = await kept(host)
         if json {
             let kernel = try await host.identity()
             var members: [(String, JSON)] = [
                 ("v", .number(1)), ("release", .string(kernel.release)),
                 ("build_id", .string(kernel.buildID)), ("updates", .array(updates.map(\.json))),
+                ("boot", kept?.updatesJSON ?? .array([])),
             ]
             if let standings { members.append(("standings", .array(standings.map(\.json)))) }
             print(JSON.object(members).text)
@@ -39,6 +41,19 @@ struct Status: AsyncParsableCommand {
         for update in updates {
             print("\(update.id.prefix(12))  \(update.state)  \(update.description)")
             if !update.functions.isEmpty { print("    \(update.functions.joined(separator: ", "))") }
+        }
+        for (entry, state, reason) in kept?.troubled ?? [] {
+            print("\(entry.id.prefix(12))  \(state) at boot  \(entry.description)\n    \(reason)")
+        }
+    }
+
+    /// What is kept for the next boot of this kernel. If that cannot be read, what is loaded is told all the same.
+    private func kept(_ host: LocalHost) async -> BootOverview? {
+        do {
+            return try await BootRun(host: host, store: BootCommand.store).overview().first { $0.isRunning }
+        } catch {
+            Talk.warning("what is kept for the next boot cannot be told: \(Failure(error).message)")
+            return nil
         }
     }
 

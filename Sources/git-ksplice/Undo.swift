@@ -8,6 +8,9 @@ struct Undo: AsyncParsableCommand {
     @Flag(help: "Undo all updates, the newest first.")
     var all = false
 
+    @Flag(help: "Do not apply it at boot any more, either.")
+    var boot = false
+
     @Option(
         help: ArgumentHelp(
             "How long to go on trying while tasks are inside the new functions.", valueName: "seconds"))
@@ -24,8 +27,8 @@ struct Undo: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let host = LocalHost()
-        var updates = HostUpdates(host: host)
+        let host = Locations.host
+        var updates = HostUpdates(host: host, journal: Locations.journal)
         updates.timeout = timeout
         let targets = try await targets(updates, host)
         if targets.isEmpty {
@@ -39,8 +42,22 @@ struct Undo: AsyncParsableCommand {
                     "update \(report.id.prefix(12)) undone; the machine stood still for \(report.pause) ns"
                         + (report.unloaded ? "" : "; its module stays loaded, inert"))
             }
+            try await forget(target)
         }
         print("Done!")
+    }
+
+    /// What is undone comes back at the next boot if it is kept for that.
+    private func forget(_ target: LoadedUpdate) async throws {
+        let store = BootCommand.store
+        guard try store.exists && store.lists().flatMap(\.entries).contains(where: { $0.id == target.id })
+        else { return }
+        if boot {
+            try await BootCommand.changed { try $0.remove([target.id]) }
+        } else if !quiet {
+            Talk.line("note: the next boot applies update \(target.id.prefix(12)) again")
+            Talk.line("hint: git ksplice boot remove \(target.id.prefix(12))")
+        }
     }
 
     private func targets(_ updates: HostUpdates, _ host: LocalHost) async throws -> [LoadedUpdate] {

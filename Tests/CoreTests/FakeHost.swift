@@ -8,13 +8,18 @@ final class FakeHost: Host, @unchecked Sendable {
     var shown: (any KernelMemory)?
     /// What the window of ksplice.ko would show.
     var behindWindow: FakeWindow?
+    /// What runs.
+    var kernel: KernelIdentity?
     private(set) var unloaded: [String] = []
 
     init(_ files: [String: String] = [:]) { self.files = files }
 
     var title: String { "the fake host" }
 
-    func identity() async throws -> KernelIdentity { throw Failure("no kernel") }
+    func identity() async throws -> KernelIdentity {
+        guard let kernel else { throw Failure("no kernel") }
+        return kernel
+    }
     func symbols() async throws -> KernelSymbols { throw Failure("no symbols") }
     func memory(covering ranges: [Range<UInt64>]) async throws -> (any KernelMemory)? { shown }
     func window() async throws -> any OpenMemory {

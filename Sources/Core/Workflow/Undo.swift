@@ -30,9 +30,13 @@ public struct UndoReport: Sendable {
 
 public struct HostUpdates: Sendable {
     let host: any Host & Sendable
+    private let journal: String
     public var timeout = 30.0
 
-    public init(host: any Host & Sendable) { self.host = host }
+    public init(host: any Host & Sendable, journal: String = LocalHost.journalPath) {
+        self.host = host
+        self.journal = journal
+    }
 
     /// All loaded updates, in the order of loading.
     public func all() async throws -> [LoadedUpdate] {
@@ -144,8 +148,8 @@ public struct HostUpdates: Sendable {
 
     /// What the journal's lines say of each update.
     private func journalDescriptions() async throws -> [String: String] {
-        guard try await host.exists(LocalHost.journalPath) else { return [:] }
-        let text = String(decoding: try await host.read(LocalHost.journalPath), as: UTF8.self)
+        guard try await host.exists(journal) else { return [:] }
+        let text = String(decoding: try await host.read(journal), as: UTF8.self)
         var result: [String: String] = [:]
         for line in text.lines {
             if let id = Self.field("update", line), let description = Self.field("description", line) {
