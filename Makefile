@@ -34,8 +34,12 @@ mandir    = $(sharedir)/man/man1
 bashdir   = $(sharedir)/bash-completion/completions
 zshdir    = $(sharedir)/zsh/site-functions
 fishdir   = $(sharedir)/fish/vendor_completions.d
+unitdir   = $(DESTDIR)$(PREFIX)/lib/systemd/system
+# initramfs-tools looks at two places only.
+initramfsdir = $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/initramfs-tools
+UNITS     = ksplice-boot.service ksplice-boot-confirm.service
 
-.PHONY: all deps build release demo test bench stress evaluate clean install uninstall format check-format
+.PHONY: all deps build release demo test bench stress evaluate clean install install-boot uninstall format check-format
 
 all: build
 
@@ -78,11 +82,30 @@ install: release
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
 	install -m 644 completions/_git-ksplice "$(zshdir)/_git-ksplice"
 	install -m 644 completions/git-ksplice.fish "$(fishdir)/git-ksplice.fish"
+	$(MAKE) --no-print-directory install-boot
+
+# What applies updates at boot; without an update that is kept for that, it does nothing. The links are what `systemctl
+# enable` would make: `systemctl mask` takes a unit out.
+install-boot:
+	install -d "$(unitdir)/sysinit.target.wants" "$(unitdir)/multi-user.target.wants" \
+		"$(initramfsdir)/hooks" "$(initramfsdir)/scripts/init-bottom"
+	for unit in $(UNITS); do \
+		sed 's,/usr/bin/,$(PREFIX)/bin/,' "hooks/boot/$$unit" > "$(unitdir)/$$unit" && \
+		chmod 644 "$(unitdir)/$$unit" || exit 1; \
+	done
+	ln -sf ../ksplice-boot.service "$(unitdir)/sysinit.target.wants/ksplice-boot.service"
+	ln -sf ../ksplice-boot-confirm.service "$(unitdir)/multi-user.target.wants/ksplice-boot-confirm.service"
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/boot/initramfs-tools/hook > "$(initramfsdir)/hooks/git-ksplice"
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/boot/initramfs-tools/init-bottom \
+		> "$(initramfsdir)/scripts/init-bottom/git-ksplice"
+	chmod 755 "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
 
 uninstall:
 	rm -f "$(bindir)/git-ksplice" "$(bashdir)/git-ksplice" "$(zshdir)/_git-ksplice" "$(fishdir)/git-ksplice.fish"
 	for page in Documentation/man/*.1; do rm -f "$(mandir)/$${page##*/}"; done
 	rm -rf "$(sharedir)/git-ksplice"
+	for unit in $(UNITS); do rm -f "$(unitdir)/$$unit" "$(unitdir)"/*.target.wants/"$$unit"; done
+	rm -f "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
 
 format:
 	swift format --in-place --parallel --recursive $(FORMATTED)

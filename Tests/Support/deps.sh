@@ -4,7 +4,8 @@ set -eu
 
 packages="git make gcc gcc-12 libc6-dev binutils bc bison flex perl xz-utils pkg-config
 libgit2-dev libelf-dev libdw-dev binutils-dev zlib1g-dev libssl-dev
-dwarves qemu-system-x86 busybox-static kmod faketime"
+dwarves qemu-system-x86 busybox-static kmod faketime
+systemd udev initramfs-tools-core e2fsprogs"
 
 missing=
 for package in $packages; do
