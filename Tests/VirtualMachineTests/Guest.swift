@@ -41,6 +41,13 @@ struct Guest {
         machine.optionalModules.formUnion(files)
     }
 
+    /// Attaches a disk and mounts its file system before the first step.
+    mutating func mount(_ disk: String, at folder: String) throws {
+        machine.disk = disk
+        try tryToLoad(["virtio_pci", "virtio_blk", "ext4"])
+        step("mount", "mkdir -p \(folder) && mount -t ext4 /dev/vda \(folder)")
+    }
+
     /// The emulated machine: its processor as `-cpu` of QEMU takes it, how many, what the kernel's command line adds, and how
     /// long it may run.
     mutating func configure(

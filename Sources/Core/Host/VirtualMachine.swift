@@ -1,5 +1,5 @@
 // A virtual machine that boots a kernel's own image, runs a list of shell commands and reports what each printed. It
-// has a small initial file system and no disk, and never survives its run.
+// has a small initial file system and mostly no disk, and never survives its run.
 //
 // The guest talks over two serial lines: the first carries the kernel log, the second the commands' output between
 // marks. QEMU emulates (TCG): that boots a stock kernel in seconds everywhere, also where KVM is missing or broken.
@@ -72,6 +72,8 @@ public struct VirtualMachine: Sendable {
     public var processors = 2
     /// The processor that is emulated, with its features, as `qemu-system-x86_64 -cpu` takes it; nil for QEMU's own choice.
     public var processor: String?
+    /// A file with the content of a disk (`/dev/vda`), which outlives the run; nil for none.
+    public var disk: String?
     /// Added to the kernel's command line.
     public var commandLine = ""
     /// In seconds, for the whole run.
@@ -102,6 +104,7 @@ public struct VirtualMachine: Sendable {
                 "file:" + log,
                 "-serial", "file:" + output,
             ] + (processor.map { ["-cpu", $0] } ?? [])
+                + (disk.map { ["-drive", "file=\($0),format=raw,if=virtio"] } ?? [])
         ).run()
         guard Files.exists(output) else {
             throw Failure(
