@@ -18,7 +18,8 @@ extension KernelChange {
             edit("kernel/sched/fair.c", "\tif (unlikely(se == pse))\n\t\treturn;\n"),
         ])
 
-    private static func edit(_ path: String, _ text: String) -> Edit {
+    /// An instruction without effect before some text.
+    static func edit(_ path: String, _ text: String) -> Edit {
         Edit(
             path: path, old: text,
             new: "\tasm volatile(\"nopl 0x12345678(%rax)\");\n" + text)
