@@ -143,7 +143,8 @@ extension GuestProgram {
             }
             """)
 
-    /// `cycles ID N`: applies and undoes an update that is loaded, N times; tries again as long as somebody is inside.
+    /// `cycles ID N`: applies and undoes an update that is loaded, N times; tries again as long as somebody, or a probe, is
+    /// inside.
     static let cycles = GuestProgram(
         name: "cycles",
         code: """
@@ -163,7 +164,7 @@ extension GuestProgram {
                 return atol(text);
             }
             int main(int n, char **v) {
-                long count = atol(v[2]), busy = 0, worst = 0;
+                long count = atol(v[2]), busy = 0, probed = 0, worst = 0;
                 for (long i = 0; i < 2 * count; i++) {
                     for (int tries = 0;; tries++) {
                         sprintf(file, "/sys/kernel/ksplice/%s/enabled", v[1]);
@@ -172,14 +173,14 @@ extension GuestProgram {
                         if (fd < 0) { perror(file); return 1; }
                         close(fd);
                         if (!error) break;
-                        if (error != EBUSY || tries == 5000) { printf("cycle %ld: %s\\n", i / 2, strerror(error)); return 1; }
-                        busy++;
+                        if ((error != EBUSY && error != EAGAIN) || tries == 5000) { printf("cycle %ld: %s\\n", i / 2, strerror(error)); return 1; }
+                        *(error == EBUSY ? &busy : &probed) += 1;
                         usleep(500 + tries * 200);
                     }
                     long pause = number(v[1], "pause_ns");
                     if (pause > worst) worst = pause;
                 }
-                printf("%ld cycles, busy %ld times, longest pause %ld ns\\n", count, busy, worst);
+                printf("%ld cycles, busy %ld times, probed %ld times, longest pause %ld ns\\n", count, busy, probed, worst);
                 return 0;
             }
             """)
