@@ -27,14 +27,14 @@ struct Upgrade: AsyncParsableCommand {
     var updates: [String]
 
     func run() async throws {
-        let host = LocalHost()
+        let host = Locations.host
         let kernel = await UpdateSource.runningKernel(host)
         var wanted: [Update] = []
         for spec in updates {
             let update = try await UpdateSource.load(spec, kernel: kernel)
             if !wanted.contains(where: { $0.id == update.id }) { wanted.append(update) }
         }
-        let loaded = HostUpdates(host: host)
+        let loaded = HostUpdates(host: host, journal: Locations.journal)
         var named: [LoadedUpdate] = []
         for spec in undo {
             guard let found = try await loaded.find(spec) else {
@@ -44,7 +44,7 @@ struct Upgrade: AsyncParsableCommand {
         }
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet))
         applier.timeout = timeout
-        let report = try await Upgrader(applier).run(wanted, undoing: named, all: all)
+        let report = try await Upgrader(applier, loaded).run(wanted, undoing: named, all: all)
         if !quiet {
             for undone in report.undone {
                 print(

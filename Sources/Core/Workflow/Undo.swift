@@ -132,8 +132,8 @@ public struct HostUpdates: Sendable {
 
     /// The commits that each update of the journal was made of.
     func journalCommits() async throws -> [String: [String]] {
-        guard try await host.exists(LocalHost.journalPath) else { return [:] }
-        let text = String(decoding: try await host.read(LocalHost.journalPath), as: UTF8.self)
+        guard try await host.exists(journal) else { return [:] }
+        let text = String(decoding: try await host.read(journal), as: UTF8.self)
         var result: [String: [String]] = [:]
         for line in text.lines {
             guard let id = Self.field("update", line), let start = line.range(of: "\"commits\":["),

@@ -16,10 +16,10 @@ public struct Upgrader: Sendable {
     private var host: any Host & Sendable { applier.host }
     private var progress: @Sendable (String) -> Void { applier.progress }
 
-    /// The applier says how matching is done and how long is tried.
-    public init(_ applier: Applier) {
+    /// The applier says how matching is done and how long is tried; the updates are those of its host.
+    public init(_ applier: Applier, _ updates: HostUpdates) {
         self.applier = applier
-        updates = HostUpdates(host: applier.host)
+        self.updates = updates
     }
 
     /// A new update's module, ready to be loaded.
