@@ -103,6 +103,24 @@ import Testing
         #expect(fixture.changed == ["f"])
     }
 
+    @Test("ids of one function in two sets are the same objects, whatever their counters")
+    func equalIdsWithoutUsers() async throws {
+        func text(_ counters: (Int, Int), _ value: Int) -> String {
+            func id(_ set: String, _ counter: Int) -> String {
+                "\\n.local \(set)\\n\(set): .local __BTF_ID__func__hook__\(counter)\\n__BTF_ID__func__hook__\(counter): .zero 4"
+            }
+            return """
+                asm(".pushsection .BTF_ids,\\"a\\"\(id("one", counters.0))\(id("two", counters.1))\\n.popsection");
+                extern const unsigned one[], two[]; extern void say(int);
+                const struct ops { const unsigned *first, *second; } ops = { one, two };
+                void f(void) { say(\(value)); }
+                """
+        }
+        let fixture = try await DiffFixture(text((101, 102), 1), text((107, 109), 2))
+        #expect(fixture.codes == [])
+        #expect(fixture.changed == ["f"])
+    }
+
     @Test func anAliasThatComesIsNoOtherFunction() async throws {
         func text(_ alias: String, _ value: Int) -> String {
             "extern void say(int); void handle(int x) { say(x); say(\(value)); } \(alias)"

@@ -117,6 +117,8 @@ struct Correlation {
         take(match({ following($0, $1, \.first) }, inOrder: false))
         take(match({ preceding($0, $1) }, inOrder: false))
         take(match(users, inOrder: true))
+        // Equal objects that nothing refers to, such as ids in sets: any of them is as good as any other.
+        take(match({ users($0, $1).isEmpty ? "unused|" + contentSignature($0, $1) : "" }, inOrder: true))
         if !pres.isEmpty && !posts.isEmpty { ambiguous.append(key) }
     }
 
