@@ -58,7 +58,7 @@ extension VirtualMachineTests {
                 "traced too",
                 """
                 cd \(tracing); echo psi_show > set_ftrace_filter; echo function > current_tracer; \(look)
-                grep -c psi_show: trace; grep -o 'psi_show <-[a-z_]*' trace | head -1; echo function_graph > current_tracer
+                grep -c 'psi_show <-' trace; grep -o 'psi_show <-[a-z_]*' trace | head -1; echo function_graph > current_tracer
                 \(look); grep -c 'psi_show()' trace; echo nop > current_tracer; echo > set_ftrace_filter
                 """)
             guest.step("other", "git-ksplice apply other.tar.gz")
@@ -68,7 +68,7 @@ extension VirtualMachineTests {
             guest.step("upgrade", "git-ksplice upgrade --all other.tar.gz && \(look); \(toggle)")
             guest.step(
                 "undone",
-                "git-ksplice undo --all && \(look); \(toggle); cat \(tracing)/enabled_functions; rmmod ksplice"
+                "git-ksplice undo --all && \(look); \(toggle); cat \(tracing)/enabled_functions; true"
             )
             return try await guest.run()
         }
@@ -81,7 +81,8 @@ extension VirtualMachineTests {
             #expect(try report.output("check").contains("it can be applied"))
             #expect(try report.output("apply").hasSuffix("Done!"))
             let kinds = try report.output("kinds")
-            #expect(kinds.hasPrefix("ftrace\nftrace\n"), "\(kinds)")
+            let words = kinds.lines.map { String($0) }
+            #expect(words.count { $0 == "ftrace" } == 2 && words.contains("jump"), "\(kinds)")
             #expect(
                 kinds.contains("psi_show (1)") && kinds.contains("mm_trace_rss_stat (1)"), "\(kinds)")
             #expect(try report.output("applied").lines.map { String($0) } == ["7"] + Self.toggled)

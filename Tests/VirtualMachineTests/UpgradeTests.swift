@@ -115,10 +115,14 @@ extension VirtualMachineTests {
                 "git-ksplice upgrade --all first.tar.gz && git-ksplice upgrade range.tar.gz && numbers; \(traces)"
             )
             guest.step(
+                "no ground",
+                "git-ksplice upgrade -q --all first.tar.gz && git-ksplice upgrade --undo \(ids["first"]!) again.tar.gz"
+            )
+            guest.step(
                 "back again",
-                "git-ksplice upgrade --all first.tar.gz && git-ksplice apply again.tar.gz && numbers")
-            guest.step("no ground", "git-ksplice upgrade --undo \(ids["first"]!) again.tar.gz")
-            guest.step("no ground: still", "numbers; \(traces)")
+                "git-ksplice apply again.tar.gz && numbers")
+            guest.step("stands on", "git-ksplice upgrade --undo \(ids["first"]!) again.tar.gz")
+            guest.step("stands on: still", "numbers; \(traces)")
             guest.step(
                 "over two",
                 "git-ksplice upgrade --undo \(ids["first"]!) --undo \(ids["again"]!) both.tar.gz && numbers && writes 4444; \(traces)"
@@ -132,14 +136,14 @@ extension VirtualMachineTests {
                 "two and all", "git-ksplice upgrade --all first.tar.gz way.tar.gz && numbers; \(traces)")
             guest.step("two: effect", "writes 4445; writes 4446")
             guest.step("unknown", "git-ksplice upgrade --undo ffffffffffff first.tar.gz")
-            guest.step("half a word", "printf '+abc' > /sys/kernel/ksplice/transition; numbers")
+            guest.step("half a word", "printf '+abc' | cat > /sys/kernel/ksplice/transition; numbers")
             guest.step(
                 "order",
-                "printf '+%s\\n-%s\\n' \(ids["second"]!) $(ls /sys/kernel/ksplice | grep ^\(ids["first"]!)) > /sys/kernel/ksplice/transition"
+                "printf '+%s\\n-%s\\n' \(ids["second"]!) $(ls /sys/kernel/ksplice | grep ^\(ids["first"]!)) | cat > /sys/kernel/ksplice/transition"
             )
             guest.step("undo", "git-ksplice undo --all; numbers | grep -c 1111; writes 4445; \(traces)")
             guest.step("own way", "git-ksplice apply way.tar.gz && writes 4445")
-            guest.step("own way undone", "git-ksplice undo --all && writes 4445; rmmod ksplice")
+            guest.step("own way undone", "git-ksplice undo --all && writes 4445")
             return try await guest.run()
         }
 
@@ -196,7 +200,7 @@ extension VirtualMachineTests {
             let there = try await Self.boot.report().output("files").lines.map { line in
                 line.split(separator: "/").enumerated().map { index, part in
                     part.hasPrefix(updates.id) ? "<id>" : part.contains(",") ? "<function>,<n>" : String(part)
-                }.joined(separator: "/").replacing(" .", with: " ")
+                }.joined(separator: "/").replacing(" ./", with: " ")
             }
             #expect(Set(described.map { String($0) }) == Set(there))
             #expect(described.count > 10)
@@ -221,7 +225,8 @@ extension VirtualMachineTests {
             #expect(try report.output("back again").hasSuffix("1112"))
             #expect(
                 try report.output("no ground", status: 129).contains("which it would replace"))
-            let still = try report.output("no ground: still")
+            #expect(try report.output("stands on", status: Int(Status.busy)).contains("stands on this one"))
+            let still = try report.output("stands on: still")
             #expect(still.hasPrefix("1112") && still.ranges(of: "  applied").count == 2, "\(still)")
             let over = try report.output("over two")
             #expect(over.ranges(of: " undone\n").count == 2, "\(over)")
@@ -234,6 +239,7 @@ extension VirtualMachineTests {
             #expect(try report.output("loss", status: Int(Status.no)).contains("also changes 'vfs_write'"))
             #expect(try report.output("loss: still").hasPrefix("3333"))
             #expect(try report.output("named").hasSuffix("2222\nwritten"))
+            #expect(try report.output("apart").hasSuffix("Done!"))
             let all = try report.output("two and all")
             #expect(
                 all.ranges(of: " undone\n").count == 2 && all.ranges(of: " applied: ").count == 2, "\(all)")
@@ -256,7 +262,7 @@ extension VirtualMachineTests {
         @Test func whatIsOnTheWayOfTheWriteIsReplacedToo() async throws {
             let report = try await Self.boot.report()
             let undone = try report.output("undo")
-            #expect(undone.contains("Done!\n0\nwritten\nno update is loaded"), "\(undone)")
+            #expect(undone.contains("Done!\n0\nwritten\n") && !undone.contains("  applied"), "\(undone)")
             #expect(try report.output("own way").hasSuffix("Done!\nwrite: Numerical argument out of domain"))
             #expect(try report.output("own way undone").hasSuffix("Done!\nwritten"))
             #expect(report.warnings == [])
