@@ -72,9 +72,9 @@ __git_ksplice_options ()
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
 	check) own="--window --json" ;;
-	apply) own="--boot --timeout --quiet" ;;
-	upgrade) own="--undo --all --timeout --quiet" ;;
-	undo) own="--all --boot --timeout --quiet" ;;
+	apply) own="--boot --timeout --nudge --quiet --json" ;;
+	upgrade) own="--undo --all --timeout --nudge --quiet" ;;
+	undo) own="--all --boot --timeout --nudge --quiet --json" ;;
 	boot-remove) own="--all" ;;
 	boot-list) own="--json" ;;
 	boot-run) own="--early --timeout --limit" ;;

@@ -114,7 +114,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most so
 complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
 
 complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'
-complete -c git-ksplice -n '__git_ksplice_is create list show check status match verify' -l json -d 'Print the result as JSON'
+complete -c git-ksplice -n '__git_ksplice_is create list show check apply undo status match verify' -l json -d 'Print the result as JSON'
 complete -c git-ksplice -n '__git_ksplice_is create apply upgrade undo test match verify' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
 complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
@@ -126,6 +126,7 @@ complete -c git-ksplice -n '__git_ksplice_is upgrade' -l undo -x -a '(__git_kspl
 complete -c git-ksplice -n '__git_ksplice_is upgrade' -l all -d 'Undo all other updates'
 complete -c git-ksplice -n '__git_ksplice_is apply' -l boot -d 'Apply it at each boot, too'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l boot -d 'Do not apply it at boot any more'
+complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo' -l nudge -d 'Take sleeping tasks out for a moment'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
 complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
 complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'

@@ -15,8 +15,14 @@ struct Apply: AsyncParsableCommand {
     @Flag(help: "Apply it at each boot of this kernel, too.")
     var boot = false
 
+    @Flag(help: "Take sleeping tasks out of the functions for a moment.")
+    var nudge = false
+
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
     var quiet = false
+
+    @Flag(help: "Print the result as JSON.")
+    var json = false
 
     @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
     var update: String
@@ -24,13 +30,15 @@ struct Apply: AsyncParsableCommand {
     func run() async throws {
         let host = Locations.host
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
-        var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet))
-        applier.timeout = timeout
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet || json))
+        applier.patience = Patience(timeout: timeout, nudges: nudge)
         if getenv("GIT_KSPLICE_TEST_IGNORE_IDENTITY") != nil {
             Talk.warning("the kernel's identity is not compared; run-pre matching decides")
             applier.checksIdentity = false
         }
-        let report = try await applier.apply(found)
+        let report = try await Talk.result(of: found.id, isJSON: json) { try await applier.apply(found) }
+        if boot && json { try await BootCommand.keep(found, isJSON: true) }
+        if json { return print(report.json.text) }
         if !quiet {
             for (what, names) in [("function", report.functions), ("constant", report.constants)]
             where !names.isEmpty {

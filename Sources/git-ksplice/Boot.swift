@@ -21,12 +21,12 @@ struct BootCommand: AsyncParsableCommand {
     }
 
     /// Keeps an update, and says so.
-    static func keep(_ update: Update) async throws {
+    static func keep(_ update: Update, isJSON: Bool = false) async throws {
         let isNew = try await changed { try $0.add(update) }
         let kernel = update.manifest.kernel
-        print(
+        let text =
             "update \(update.id.prefix(12)) \(isNew ? "will be" : "is already to be") applied when \(kernel.release) boots"
-        )
+        if isJSON { Talk.line(text) } else { print(text) }
         let unit = try Locations.executable().directoryPart + "/../lib/systemd/system/ksplice-boot.service"
         if isNew, !Files.exists(unit), getenv(Locations.stateVariable) == nil {
             Talk.warning(

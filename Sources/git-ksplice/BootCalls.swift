@@ -28,7 +28,7 @@ struct BootApply: AsyncParsableCommand {
         var boot = BootRun(host: host, store: BootCommand.store)
         boot.isEarly = early
         var applier = Applier(host: host) { _ in }
-        applier.timeout = timeout
+        applier.patience = Patience(timeout: timeout)
         let ready = applier
         let report = try await boot.run { update in
             if !early { try await loadModules(update, host) }

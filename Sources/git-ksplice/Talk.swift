@@ -1,5 +1,6 @@
 // What is said to people: on standard error, so that standard output stays data.
 
+import ArgumentParser
 import Core
 import Glibc
 
@@ -27,6 +28,16 @@ enum Talk {
     }
 
     static func warning(_ text: String) { line("warning: " + text) }
+
+    /// What a change of an update gives. Where JSON is wanted, a failure is printed as such instead of on standard error.
+    static func result<Result>(of update: String, isJSON: Bool, _ body: () async throws -> Result)
+        async throws -> Result
+    {
+        do { return try await body() } catch let failure as Failure where isJSON {
+            print(failure.json(update: update).text)
+            throw ExitCode(failure.status.rawValue)
+        }
+    }
 
     /// One step of something that takes time; nothing with `--quiet`.
     static func progress(isQuiet: Bool) -> @Sendable (String) -> Void {

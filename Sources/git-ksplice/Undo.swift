@@ -16,8 +16,14 @@ struct Undo: AsyncParsableCommand {
             "How long to go on trying while tasks are inside the new functions.", valueName: "seconds"))
     var timeout = 30.0
 
+    @Flag(help: "Take sleeping tasks out of the new functions for a moment.")
+    var nudge = false
+
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
     var quiet = false
+
+    @Flag(help: "Print the results as JSON, one a line.")
+    var json = false
 
     @Argument(help: "An update's id, or a commit or ref that has one for this kernel.")
     var update: String?
@@ -29,22 +35,26 @@ struct Undo: AsyncParsableCommand {
     func run() async throws {
         let host = Locations.host
         var updates = HostUpdates(host: host, journal: Locations.journal)
-        updates.timeout = timeout
+        updates.patience = Patience(timeout: timeout, nudges: nudge)
         let targets = try await targets(updates, host)
         if targets.isEmpty {
-            print("no update is applied")
+            if !json { print("no update is applied") }
             return
         }
         for target in targets {
-            let report = try await updates.undo(target, progress: Talk.progress(isQuiet: quiet))
-            if !quiet {
+            let report = try await Talk.result(of: target.id, isJSON: json) {
+                try await updates.undo(target, progress: Talk.progress(isQuiet: quiet || json))
+            }
+            if json {
+                print(report.json.text)
+            } else if !quiet {
                 print(
                     "update \(report.id.prefix(12)) undone; the machine stood still for \(report.pause) ns"
                         + (report.unloaded ? "" : "; its module stays loaded, inert"))
             }
             try await forget(target)
         }
-        print("Done!")
+        if !json { print("Done!") }
     }
 
     /// What is undone comes back at the next boot if it is kept for that.

@@ -20,6 +20,9 @@ struct Upgrade: AsyncParsableCommand {
             "How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
     var timeout = 30.0
 
+    @Flag(help: "Take sleeping tasks out of the functions for a moment.")
+    var nudge = false
+
     @Flag(name: .shortAndLong, help: "Say nothing but the result.")
     var quiet = false
 
@@ -43,7 +46,7 @@ struct Upgrade: AsyncParsableCommand {
             if !named.contains(where: { $0.id == found.id }) { named.append(found) }
         }
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet))
-        applier.timeout = timeout
+        applier.patience = Patience(timeout: timeout, nudges: nudge)
         let report = try await Upgrader(applier, loaded).run(wanted, undoing: named, all: all)
         if !quiet {
             for undone in report.undone {

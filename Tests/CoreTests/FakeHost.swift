@@ -11,6 +11,9 @@ final class FakeHost: Host, @unchecked Sendable {
     /// What runs.
     var kernel: KernelIdentity?
     private(set) var unloaded: [String] = []
+    /// What the next writes end with; 0 when there is none left. And who was held during each.
+    var answers: [Int32] = []
+    private(set) var held: [[Int]] = []
 
     init(_ files: [String: String] = [:]) { self.files = files }
 
@@ -43,7 +46,11 @@ final class FakeHost: Host, @unchecked Sendable {
     }
     func store(_ text: String, into path: String) async throws -> Int32 {
         files[path] = text
-        return 0
+        return answers.isEmpty ? 0 : answers.removeFirst()
+    }
+    func store(_ text: String, into path: String, holding tasks: [Int]) async throws -> Int32 {
+        held.append(tasks)
+        return try await store(text, into: path)
     }
     func load(module bytes: [UInt8], name: String, parameters: String) async throws {
         throw Failure("no modules")

@@ -32,10 +32,17 @@ extension VirtualMachineTests {
                 "asleep check",
                 "sleeper & sleep 1; git-ksplice check pause.tar.gz; s=$?; echo pid $!; exit $s")
             guest.step("asleep apply", "git-ksplice apply --timeout 1 pause.tar.gz")
+            guest.step("asleep json", "git-ksplice apply --json --timeout 2 pause.tar.gz")
             guest.step("asleep traces", "ls /sys/kernel/ksplice; lsmod | grep ksplice_")
             guest.step(
                 "asleep gone", "kill $(pidof sleeper); sleep 1; git-ksplice apply pause.tar.gz && sleeper")
             guest.step("asleep undo", "git-ksplice undo --all")
+            guest.step(
+                "nudged apply",
+                "sleeper > /tmp/said & sleep 1; git-ksplice apply --json --nudge pause.tar.gz; s=$?; wait $!; exit $s"
+            )
+            guest.step("nudged task", "cat /tmp/said")
+            guest.step("nudged undo", "git-ksplice undo --json --all")
             guest.step(
                 "modules off", "echo 1 > /proc/sys/kernel/modules_disabled; git-ksplice apply dumpable.tar.gz"
             )
@@ -105,6 +112,28 @@ extension VirtualMachineTests {
             #expect(try !report.output("asleep traces", status: 1).contains("ksplice_"))
             #expect(try report.output("asleep gone").hasSuffix("Numerical argument out of domain"))
             #expect(try report.output("asleep undo").contains("undone"))
+        }
+
+        @Test func programsAreToldWhoIsInsideAndSinceWhen() async throws {
+            let said = try await Self.boot.report().output("asleep json", status: Int(Status.busy))
+            let report = try JSON(parsing: said)
+            #expect(report["done"] == .bool(false) && report["status"]?.number == Int(Status.busy))
+            let task = try #require(report["details"]?.array?.first)
+            #expect(task["comm"]?.string == "sleeper" && task["certain"] == .bool(true), "\(said)")
+            #expect(task["function"]?.string?.hasSuffix("_sys_pause") == true, "\(said)")
+            #expect((1000..<10_000).contains(task["met_ms"]?.number ?? 0), "\(said)")
+            // It sleeps since two steps before.
+            #expect((task["asleep_ms"]?.number ?? 0) > (task["met_ms"]?.number ?? 0), "\(said)")
+        }
+
+        @Test func aSleeperCanBeTakenOut() async throws {
+            let report = try await Self.boot.report()
+            let applied = try JSON(parsing: report.output("nudged apply"))
+            #expect(applied["done"] == .bool(true) && applied["tries"]?.number ?? 0 > 1, "\(applied)")
+            // Its system call has begun again, in the new code.
+            #expect(try report.output("nudged task") == "Numerical argument out of domain")
+            let undone = try JSON(parsing: report.output("nudged undo"))
+            #expect(undone["done"] == .bool(true) && undone["unloaded"] == .bool(true), "\(undone)")
         }
 
         @Test func loadingModulesSwitchedOffIsSaid() async throws {

@@ -47,6 +47,9 @@ public protocol Host: AnyObject {
     func list(_ path: String) async throws -> [String]
     /// Writes to a file in `/sys` with one write. Returns the error number, or 0.
     func store(_ text: String, into path: String) async throws -> Int32
+    /// The same while tasks are held where they leave the kernel. Those that cannot be held, because they are the kernel's or
+    /// sleep too deeply, run on; afterwards all do. A system call that slept begins again.
+    func store(_ text: String, into path: String, holding tasks: [Int]) async throws -> Int32
     /// Loads a module. Fails with the kernel's reason in words.
     func load(module bytes: [UInt8], name: String, parameters: String) async throws
     func unload(module name: String) async throws
@@ -55,6 +58,12 @@ public protocol Host: AnyObject {
     func appendToJournal(_ line: String) async throws
     /// All tasks with their kernel stacks.
     func tasks() async throws -> [HostTask]
+}
+
+extension Host {
+    public func store(_ text: String, into path: String, holding tasks: [Int]) async throws -> Int32 {
+        try await store(text, into: path)
+    }
 }
 
 /// Parsing of what every host's kernel prints the same way.

@@ -86,6 +86,13 @@ public final class LocalHost: Host, Sendable {
         Files.store(text, into: path)
     }
 
+    public func store(_ text: String, into path: String, holding tasks: [Int]) async throws -> Int32 {
+        guard !tasks.isEmpty else { return Files.store(text, into: path) }
+        let holder = ks_hold(tasks.map { pid_t($0) }, tasks.count, 200)
+        defer { if let holder { ks_let_go(holder) } }
+        return Files.store(text, into: path)
+    }
+
     public func load(module bytes: [UInt8], name: String, parameters: String) async throws {
         if let refusal = try await ModulePolicy(of: self).loadingRefusal {
             throw Failure(

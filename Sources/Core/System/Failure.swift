@@ -60,4 +60,13 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
     }
 
     public var description: String { message }
+
+    /// Of an update that was to be applied or undone, as git-ksplice-apply(1) describes it.
+    public func json(update id: String) -> JSON {
+        .object([
+            ("v", .number(1)), ("update", .string(id)), ("done", .bool(false)),
+            ("status", .number(Int(status.rawValue))), ("message", .string(message)),
+            ("hints", .strings(hints)), ("details", details ?? .null),
+        ])
+    }
 }

@@ -13,6 +13,15 @@ public struct ApplyReport: Sendable {
     public let pause: Int
     /// How often it was tried.
     public let tries: Int
+
+    /// As git-ksplice-apply(1) describes it.
+    public var json: JSON {
+        .object([
+            ("v", .number(1)), ("update", .string(id)), ("done", .bool(true)), ("pause_ns", .number(pause)),
+            ("tries", .number(tries)), ("functions", .strings(functions)), ("constants", .strings(constants)),
+            ("hooks", .number(hooks)),
+        ])
+    }
 }
 
 public struct Applier: Sendable {
@@ -20,8 +29,7 @@ public struct Applier: Sendable {
     let progress: @Sendable (String) -> Void
     /// For tests: whether the kernel's identity is compared; run-pre matching still decides.
     public var checksIdentity = true
-    /// Seconds to go on trying while tasks are inside the functions.
-    public var timeout = 30.0
+    public var patience = Patience()
 
     public init(host: any Host & Sendable, progress: @escaping @Sendable (String) -> Void) {
         self.host = host
@@ -39,7 +47,7 @@ public struct Applier: Sendable {
             let conditions = ApplyConditions(update: update, host: host)
             try await conditions.dependencies()
             try await conditions.livePatches()
-            let (pause, tries) = try await sysfs.enable(timeout: timeout, progress: progress)
+            let (pause, tries) = try await sysfs.enable(patience, progress: progress)
             return await finish(update, MatchResult.Statistics(), pause, tries)
         case .some:
             // Inert: an earlier apply was interrupted. It is matched afresh rather than trusted.
@@ -72,7 +80,7 @@ public struct Applier: Sendable {
         do {
             // From now on ksplice.ko holds them.
             try prepared.checkModules(try await host.modules())
-            return try await sysfs.enable(timeout: timeout, progress: progress)
+            return try await sysfs.enable(patience, progress: progress)
         } catch {
             try? await host.unload(module: name)
             throw error

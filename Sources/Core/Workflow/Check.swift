@@ -221,9 +221,12 @@ extension Applier {
             place.inside.map { OldCode(function: place.function, range: $0) }
         }
         forecast.inside = TaskCensus(symbols: symbols, code: code).inside(try await host.tasks())
+        for index in forecast.inside.indices {
+            forecast.inside[index].still = await host.stillness(of: forecast.inside[index].pid)
+        }
         if !forecast.inside.isEmpty {
-            let who = forecast.inside.map { "  " + $0.description }.joined(separator: "\n")
-            forecast.add(.tasks, [UpdateSysfs.busy("apply", update.id, who)])
+            let who = forecast.inside.map { ($0.description, $0.json) }
+            forecast.add(.tasks, [UpdateSysfs.busy("apply", update.id, who, mayNudge: true)])
         }
     }
 

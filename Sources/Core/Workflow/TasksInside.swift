@@ -12,13 +12,18 @@ public struct TaskInside: Sendable, Equatable {
     public var frame: String
     /// Whether the frame is certainly in the function: false where several functions have the name.
     public var isCertain: Bool
+    /// About how many seconds it has not run; nil where the kernel does not tell.
+    public var still: Double?
 
-    public var description: String { "\(name)[\(pid)] in \(frame)\(isCertain ? "" : " (possibly)")" }
+    public var description: String {
+        "\(name)[\(pid)] in \(frame)\(isCertain ? "" : " (possibly)")\(TaskInTheWay.time(still: still))"
+    }
 
     var json: JSON {
         .object([
             ("pid", .number(pid)), ("comm", .string(name)), ("function", .string(function)),
             ("frame", .string(frame)), ("certain", .bool(isCertain)),
+            ("asleep_ms", still.map { .number(Int($0 * 1000)) } ?? .null),
         ])
     }
 }

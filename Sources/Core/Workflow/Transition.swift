@@ -21,16 +21,21 @@ struct Transition {
 
     private let host: any Host & Sendable
     private let steps: [Step]
-    /// Seconds to go on trying.
-    private let timeout: Double
+    private let patience: Patience
 
-    init(_ host: any Host & Sendable, _ steps: [Step], timeout: Double) {
+    init(_ host: any Host & Sendable, _ steps: [Step], _ patience: Patience) {
         self.host = host
         self.steps = steps
-        self.timeout = timeout
+        self.patience = patience
     }
 
     private func sysfs(_ step: Step) -> UpdateSysfs { UpdateSysfs(host: host, id: step.id) }
+
+    /// What is known of an attempt's failure.
+    private struct Refused {
+        var step: Step
+        var cause: String
+    }
 
     /// Returns the pause in nanoseconds and the tries.
     func make(progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
@@ -39,48 +44,74 @@ struct Transition {
             throw Failure(
                 "\(steps.count) updates are too many for one pause; at most \(Self.most) are possible")
         }
-        var waited = 0.0
+        let begin = ContinuousClock.now
         var pause = 0.02
-        var isOutside = false
+        var encounters = Encounters()
+        // All that were met so far: two that take turns would never be out at once.
+        var held: [Int] = []
+        var hasWaited = false
         var attemptsOutside = 0
         while true {
-            let code = try await isOutside ? attemptFromOutside() : attempt()
+            let code = try await attemptsOutside > 0 ? attemptFromOutside() : attempt(holding: held)
             if code == 0 {
                 return (try await sysfs(last).number("pause_ns"), try await sysfs(last).number("tries"))
             }
-            if code == EACCES || code == EPERM { throw Failure.onlyRoot }
-            let (step, cause) = try await refusing(last)
-            if cause == "busy", let function = try await sysfs(step).ownFunction() {
-                // We are inside of it because we ask; ksplice.ko can do it while we are not.
-                isOutside = true
-                attemptsOutside += 1
-                guard attemptsOutside <= Self.mostOutside else { throw onTheWay(step, function) }
-                continue
-            }
+            let refusal = try await refusal(last, code)
+            let time = (ContinuousClock.now - begin) / .seconds(1)
             // Without a cause, another program's request is on its way.
-            let isWaiting = code == EBUSY && (cause == "busy" || cause == "none")
-            guard isWaiting, waited < timeout else {
-                throw try await sysfs(step).refusal(step.verb, cause, code)
-            }
-            if waited == 0, cause == "busy" {
-                progress("waiting for \(try await sysfs(step).conflicts().joined(separator: ", "))")
+            if refusal.cause == "busy" {
+                let tasks = encounters.add(try await sysfs(refusal.step).conflicts(), at: time)
+                if let function = try await ownFunction(tasks) {
+                    // We are inside of it because we ask; ksplice.ko can do it while we are not.
+                    attemptsOutside += 1
+                    guard attemptsOutside <= Self.mostOutside else { throw onTheWay(refusal.step, function) }
+                    continue
+                }
+                guard time < patience.timeout else {
+                    throw UpdateSysfs.busy(
+                        refusal.step.verb, refusal.step.id, tasks.map { ($0.description, $0.json) },
+                        mayNudge: !patience.nudges)
+                }
+                if !hasWaited {
+                    progress("waiting for \(tasks.map(\.description).joined(separator: ", "))")
+                }
+                hasWaited = true
+                if patience.nudges {
+                    held += tasks.map(\.pid).filter { $0 > 0 && !held.contains($0) }
+                }
+            } else if refusal.cause != "none" || code != EBUSY || time >= patience.timeout {
+                throw try await sysfs(refusal.step).refusal(refusal.step.verb, refusal.cause, code)
             }
             try await Task.sleep(nanoseconds: UInt64(pause * 1e9))
-            waited += pause
             pause = min(pause * 1.5, 1)
         }
+    }
+
+    private func refusal(_ last: Step, _ code: Int32) async throws -> Refused {
+        if code == EACCES || code == EPERM { throw Failure.onlyRoot }
+        for step in steps {
+            let cause = try await sysfs(step).text("cause")
+            if cause != "none" { return Refused(step: step, cause: cause) }
+        }
+        return Refused(step: last, cause: "none")
+    }
+
+    /// The function that this program itself is in, while it asks for the change.
+    private func ownFunction(_ tasks: [TaskInTheWay]) async throws -> String? {
+        for task in tasks where try await host.exists("/proc/self/task/\(task.pid)") { return task.function }
+        return nil
     }
 
     private var request: String { steps.map(\.line).joined() }
 
     /// Returns the error number, or 0.
-    private func attempt() async throws -> Int32 {
+    private func attempt(holding tasks: [Int]) async throws -> Int32 {
         // One by itself has its own file, which every version of ksplice.ko has.
         if steps.count == 1 {
-            return try await host.store(
-                steps[0].isUndo ? "0" : "1", into: "\(UpdateSysfs.root)/\(steps[0].id)/enabled")
+            let file = "\(UpdateSysfs.root)/\(steps[0].id)/enabled"
+            return try await host.store(steps[0].isUndo ? "0" : "1", into: file, holding: tasks)
         }
-        return try await host.store(request, into: Self.path)
+        return try await host.store(request, into: Self.path, holding: tasks)
     }
 
     /// The same, while this process is not inside of the kernel.
@@ -114,15 +145,6 @@ struct Transition {
             throw Failure("'\(Self.path)' cannot be understood")
         }
         return (count, error)
-    }
-
-    /// The first step that ksplice.ko has refused, and the cause.
-    private func refusing(_ last: Step) async throws -> (Step, String) {
-        for step in steps {
-            let cause = try await sysfs(step).text("cause")
-            if cause != "none" { return (step, cause) }
-        }
-        return (last, "none")
     }
 
     private func onTheWay(_ step: Step, _ function: String) -> Failure {

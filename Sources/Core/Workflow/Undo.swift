@@ -26,12 +26,20 @@ public struct UndoReport: Sendable {
     public let tries: Int
     /// Whether the update's module is gone, too. It stays, inert, where the kernel may still hold addresses in it.
     public let unloaded: Bool
+
+    /// As git-ksplice-undo(1) describes it.
+    public var json: JSON {
+        .object([
+            ("v", .number(1)), ("update", .string(id)), ("done", .bool(true)), ("pause_ns", .number(pause)),
+            ("tries", .number(tries)), ("unloaded", .bool(unloaded)),
+        ])
+    }
 }
 
 public struct HostUpdates: Sendable {
     let host: any Host & Sendable
     private let journal: String
-    public var timeout = 30.0
+    public var patience = Patience()
 
     public init(host: any Host & Sendable, journal: String = LocalHost.journalPath) {
         self.host = host
@@ -86,7 +94,7 @@ public struct HostUpdates: Sendable {
                 "update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
         try await refuseUsed(update)
-        let (pause, tries) = try await sysfs.disable(timeout: timeout, progress: progress)
+        let (pause, tries) = try await sysfs.disable(patience, progress: progress)
         return try await finish(update, mayGo: mayGo, pause, tries, progress)
     }
 

@@ -2,6 +2,19 @@
 
 import Glibc
 
+/// What is done about tasks that are in the way.
+public struct Patience: Sendable {
+    /// Seconds to go on trying.
+    public var timeout: Double
+    /// Whether tasks of user space that sleep are held at their way out while it is tried again.
+    public var nudges: Bool
+
+    public init(timeout: Double = 30, nudges: Bool = false) {
+        self.timeout = timeout
+        self.nudges = nudges
+    }
+}
+
 struct UpdateSysfs: Sendable {
     static let root = "/sys/kernel/ksplice"
     let host: any Host & Sendable
@@ -34,33 +47,20 @@ struct UpdateSysfs: Sendable {
         }
     }
 
-    /// Tasks that are in the way: `comm[pid] in function`.
-    func conflicts() async throws -> [String] {
-        try await text("conflicts").lines.map { line in
-            let fields = line.split(separator: " ").map { String($0) }
-            guard fields.count >= 3 else { return String(line) }
-            let certainty = fields.count > 3 && fields[3] == "possible" ? " (possibly)" : ""
-            return "\(fields[1])[\(fields[0])] in \(fields[2])\(certainty)"
-        }
-    }
-
-    /// The function that this program itself is in, while it writes to the file that asks for the change.
-    func ownFunction() async throws -> String? {
-        for line in try await text("conflicts").lines {
-            let fields = line.split(separator: " ").map { String($0) }
-            guard fields.count >= 3, Int(fields[0]) != nil else { continue }
-            if try await host.exists("/proc/self/task/\(fields[0])") { return fields[2] }
-        }
-        return nil
+    /// Tasks that are in the way.
+    func conflicts() async throws -> [TaskInTheWay] {
+        var tasks = try await text("conflicts").lines.compactMap { TaskInTheWay($0) }
+        for index in tasks.indices { tasks[index].still = await host.stillness(of: tasks[index].pid) }
+        return tasks
     }
 
     /// Applies; tries again with growing pauses while tasks are inside. Returns the pause in nanoseconds and the tries.
-    func enable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
-        try await Transition(host, [.init(id: id, isUndo: false)], timeout: timeout).make(progress: progress)
+    func enable(_ patience: Patience, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
+        try await Transition(host, [.init(id: id, isUndo: false)], patience).make(progress: progress)
     }
 
-    func disable(timeout: Double, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
-        try await Transition(host, [.init(id: id, isUndo: true)], timeout: timeout).make(progress: progress)
+    func disable(_ patience: Patience, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
+        try await Transition(host, [.init(id: id, isUndo: true)], patience).make(progress: progress)
     }
 
     private static let explanations: [String: (text: String, hint: String)] = [
@@ -102,10 +102,6 @@ struct UpdateSysfs: Sendable {
     /// What the kernel's refusal of a change means.
     func refusal(_ verb: String, _ cause: String, _ code: Int32) async throws -> Failure {
         let short = id.prefix(12)
-        if cause == "busy" {
-            let who = try await conflicts().map { "  " + $0 }.joined(separator: "\n")
-            return Self.busy(verb, id, who)
-        }
         if cause == "hook" {
             let words = try await text("hook").split(separator: " ").map { String($0) }
             guard words.count == 3, let value = Int32(words[2]) else {
@@ -123,10 +119,19 @@ struct UpdateSysfs: Sendable {
                 "cannot \(verb) \(short): \(cause) (\(describe(errno: code)))", status: .busy, hint: "dmesg")
     }
 
-    static func busy(_ verb: String, _ id: String, _ who: String) -> Failure {
-        Failure(
-            "cannot \(verb) \(id.prefix(12)): tasks are inside the functions\n\(who)", status: .busy,
+    /// Who is inside, as a text and for programs.
+    static func busy(_ verb: String, _ id: String, _ who: [(text: String, json: JSON)], mayNudge: Bool)
+        -> Failure
+    {
+        var failure = Failure(
+            "cannot \(verb) \(id.prefix(12)): tasks are inside the functions\n"
+                + who.map { "  " + $0.text }.joined(separator: "\n"), status: .busy,
             hint: "it works once they have left; stop them, or try again later")
+        if mayNudge {
+            failure.hints.append("those of user space that sleep can be taken out for a moment: --nudge")
+        }
+        failure.details = .array(who.map(\.json))
+        return failure
     }
 
     /// What a cause of ksplice.ko means; nil for one that is not known. `detail` says where.

@@ -188,7 +188,7 @@ public struct Upgrader: Sendable {
             let steps =
                 old.map { Transition.Step(id: $0.id, isUndo: true) }
                 + new.map { Transition.Step(id: $0.update.id, isUndo: false) }
-            (pause, tries) = try await Transition(host, steps, timeout: applier.timeout)
+            (pause, tries) = try await Transition(host, steps, applier.patience)
                 .make(progress: progress)
         } catch {
             for name in loaded.reversed() { try? await host.unload(module: name) }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Takes sleeping tasks out of the kernel for a moment. A tracer can stop a task without a signal that it or its parent would
+// see: it wakes up, leaves its system call, stops, and when it goes on, the call begins again.
+//
+// The tracer is a process of its own, because the kernel lets go of what a tracer holds when it ends, and only then also of
+// tasks that have not stopped. It does not sleep while it holds them: it would be inside of a function of the kernel itself.
+#include "cshims.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct ks_holder {
+    pid_t process;
+    atomic_int holds, may_end;
+};
+
+static void wait_a_millisecond(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+// In the child of a process with several threads: only calls that are safe in handlers of signals.
+static _Noreturn void hold(struct ks_holder *holder, const pid_t *tasks, size_t count, int milliseconds)
+{
+    size_t waiting = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (size_t i = 0; i < count; i++)
+        if (ptrace(PTRACE_SEIZE, tasks[i], NULL, NULL) == 0 && ptrace(PTRACE_INTERRUPT, tasks[i], NULL, NULL) == 0)
+            waiting++;
+    while (waiting > 0 && milliseconds-- > 0) {
+        pid_t stopped;
+        while (waiting > 0 && (stopped = waitpid(-1, NULL, __WALL | WNOHANG)) > 0)
+            waiting--;
+        if (waiting > 0)
+            wait_a_millisecond();
+    }
+    atomic_store(&holder->holds, 1);
+    while (!atomic_load(&holder->may_end))
+        ;
+    _exit(0);
+}
+
+struct ks_holder *ks_hold(const pid_t *tasks, size_t count, int milliseconds)
+{
+    struct ks_holder *holder =
+        mmap(NULL, sizeof *holder, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (holder == MAP_FAILED)
+        return NULL;
+    pid_t process = fork();
+    if (process == 0)
+        hold(holder, tasks, count, milliseconds);
+    if (process < 0) {
+        munmap(holder, sizeof *holder);
+        return NULL;
+    }
+    holder->process = process;
+    while (!atomic_load(&holder->holds) && waitpid(process, NULL, WNOHANG) == 0)
+        wait_a_millisecond();
+    return holder;
+}
+
+void ks_let_go(struct ks_holder *holder)
+{
+    atomic_store(&holder->may_end, 1);
+    while (waitpid(holder->process, NULL, 0) < 0 && errno == EINTR)
+        ;
+    munmap(holder, sizeof *holder);
+}
