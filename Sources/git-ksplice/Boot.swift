@@ -23,15 +23,28 @@ struct BootCommand: AsyncParsableCommand {
     /// Keeps an update, and says so.
     static func keep(_ update: Update, isJSON: Bool = false) async throws {
         let isNew = try await changed { try $0.add(update) }
-        let kernel = update.manifest.kernel
+        let (short, release) = (update.id.prefix(12), update.manifest.kernel.release)
+        if !isNew, let known = try await trouble(update.id), known.state == "held" {
+            Talk.warning("update \(short) is kept already, and held: \(known.reason)")
+            Talk.line("hint: git ksplice boot release \(short)")
+            return
+        }
         let text =
-            "update \(update.id.prefix(12)) \(isNew ? "will be" : "is already to be") applied when \(kernel.release) boots"
+            "update \(short) \(isNew ? "will be" : "is already to be") applied when \(release) boots"
         if isJSON { Talk.line(text) } else { print(text) }
         let unit = try Locations.executable().directoryPart + "/../lib/systemd/system/ksplice-boot.service"
         if isNew, !Files.exists(unit), getenv(Locations.stateVariable) == nil {
             Talk.warning(
                 "this program was not installed with the unit that calls it at boot (ksplice-boot.service)")
         }
+    }
+}
+
+extension BootCommand {
+    /// Why an update that is kept will not come back, or did not at the last boot.
+    private static func trouble(_ id: String) async throws -> (state: String, reason: String)? {
+        let all = try await BootRun(host: LocalHost(), store: store).overview().flatMap(\.troubled)
+        return all.first { $0.entry.id == id }.map { ($0.state, $0.reason) }
     }
 }
 

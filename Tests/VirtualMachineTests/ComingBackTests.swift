@@ -36,9 +36,10 @@ extension VirtualMachineTests {
             _ steps: (name: String, command: String)...
         ) async throws -> GuestReport {
             var guest = Guest(laboratory)
-            try await guest.add(.auxv, .dumpable)
+            try await guest.add(.auxv, .pause)
             for (name, change) in [
                 ("auxv", KernelChange.auxv), ("again", .auxvAgain), ("killer", .killer), ("sfq", .sfq),
+                ("pause", .pause),
             ] {
                 guest.add(try await laboratory.update(change), as: name)
             }
@@ -59,6 +60,8 @@ extension VirtualMachineTests {
             try await Command(["/sbin/mke2fs", "-q", "-t", "ext4", "-F", disk, "64M"]).check()
             let auxv = try await laboratory.update(.auxv).id.prefix(12)
             let again = try await laboratory.update(.auxvAgain).id.prefix(12)
+            let sfq = try await laboratory.update(.sfq).id.prefix(12)
+            let pause = try await laboratory.update(.pause).id.prefix(12)
             let killer = try await laboratory.update(.killer).id.prefix(12)
             let fixedTwice = "prctl: Numerical argument out of domain"
 
@@ -86,16 +89,24 @@ extension VirtualMachineTests {
                 disk, laboratory, ("run", "auxv; git-ksplice boot run; s=$?; auxv; exit $s"),
                 ("confirm", "git-ksplice boot confirm"),
                 ("state", "git-ksplice boot list; git-ksplice status"),
+                ("remove", "git-ksplice boot remove \(sfq)"),
+                // One that never gets done: tasks are inside.
                 (
-                    "add",
-                    "git-ksplice boot remove \(try await laboratory.update(.sfq).id.prefix(12)) && git-ksplice boot add killer.tar.gz"
-                ))
+                    "endless",
+                    "git-ksplice boot add pause.tar.gz; sleeper & sleep 1; git-ksplice boot run --timeout 60 --limit 2"
+                ), ("ended", "git-ksplice boot list; git-ksplice boot remove \(pause)"),
+                ("add", "git-ksplice boot add killer.tar.gz"))
             let run = try second.output("run", status: Int(Status.no))
             #expect(run.hasPrefix("mixed\n") && run.hasSuffix(fixedTwice), "\(run)")
             #expect(run.contains("the update changes the module 'sch_sfq', which is not loaded"))
             #expect(try second.output("confirm").lines.count == 2)
             let state = try second.output("state")
             #expect(state.contains("  refused  ") && state.contains("refused at boot"), "\(state)")
+            _ = try second.output("remove")
+            _ = try second.output("endless", status: 128 + 14)
+            let died = "[the program did not survive the attempt to apply it]"
+            let ended = try second.output("ended")
+            #expect(ended.lines.contains { $0.contains(pause) && $0.hasSuffix(died) }, "\(ended)")
             _ = try second.output("add")
             #expect(second.warnings == [])
 
@@ -117,7 +128,8 @@ extension VirtualMachineTests {
             let held = try await boot(
                 disk, laboratory, ("run", "git-ksplice boot run; s=$?; auxv; exit $s"),
                 ("confirm", "git-ksplice boot confirm"), ("list", "git-ksplice boot list --json"),
-                ("status", "git-ksplice status"), ("release", "git-ksplice boot release \(killer)"),
+                ("status", "git-ksplice status"), ("add", "git-ksplice boot add killer.tar.gz"),
+                ("release", "git-ksplice boot release \(killer)"),
                 ("released", "git-ksplice boot list"))
             let survived = try held.output("run", status: Int(Status.no))
             #expect(survived.hasSuffix(fixedTwice), "\(survived)")
@@ -128,6 +140,7 @@ extension VirtualMachineTests {
             let states = kernels.flatMap { $0["updates"]?.array ?? [] }.map { $0["state"]?.string }
             #expect(states == ["ready", "ready", "held"])
             #expect(try held.output("status").contains("\(killer)  held at boot  "))
+            #expect(try held.output("add").contains("is kept already, and held: the machine did not"))
             _ = try held.output("release")
             #expect(try !held.output("released").contains("held"))
             #expect(held.warnings == [])
