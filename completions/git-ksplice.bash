@@ -73,7 +73,7 @@ __git_ksplice_options ()
 	export) own="--output" ;;
 	check) own="--window --json" ;;
 	apply) own="--boot --timeout --nudge --quiet --json" ;;
-	upgrade) own="--undo --all --timeout --nudge --quiet" ;;
+	upgrade) own="--undo --all --boot --timeout --nudge --quiet" ;;
 	undo) own="--all --boot --timeout --nudge --quiet --json" ;;
 	boot-remove) own="--all" ;;
 	boot-list) own="--json" ;;

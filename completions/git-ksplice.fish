@@ -123,6 +123,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -s v -l verbose -d 'Say why
 complete -c git-ksplice -n '__git_ksplice_is export' -s o -l output -r -F -d 'The archive'
 complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo test' -l timeout -x -d 'Seconds to go on trying'
 complete -c git-ksplice -n '__git_ksplice_is upgrade' -l undo -x -a '(__git_ksplice_loaded)' -d 'Undo this one, too'
+complete -c git-ksplice -n '__git_ksplice_is upgrade' -l boot -d 'At each boot, too'
 complete -c git-ksplice -n '__git_ksplice_is upgrade' -l all -d 'Undo all other updates'
 complete -c git-ksplice -n '__git_ksplice_is apply' -l boot -d 'Apply it at each boot, too'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l boot -d 'Do not apply it at boot any more'

@@ -7,19 +7,10 @@ struct Apply: AsyncParsableCommand {
         abstract: "Change the running kernel.",
         usage: "git ksplice apply [<options>] (<update> | <commit> | <ref> | <file>)")
 
-    @Option(
-        help: ArgumentHelp(
-            "How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
-    var timeout = 30.0
+    @OptionGroup var change: ChangeOptions
 
     @Flag(help: "Apply it at each boot of this kernel, too.")
     var boot = false
-
-    @Flag(help: "Take sleeping tasks out of the functions for a moment.")
-    var nudge = false
-
-    @Flag(name: .shortAndLong, help: "Say nothing but the result.")
-    var quiet = false
 
     @Flag(help: "Print the result as JSON.")
     var json = false
@@ -30,8 +21,8 @@ struct Apply: AsyncParsableCommand {
     func run() async throws {
         let host = Locations.host
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
-        var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet || json))
-        applier.patience = Patience(timeout: timeout, nudges: nudge)
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet || json))
+        applier.patience = change.patience
         if getenv("GIT_KSPLICE_TEST_IGNORE_IDENTITY") != nil {
             Talk.warning("the kernel's identity is not compared; run-pre matching decides")
             applier.checksIdentity = false
@@ -39,7 +30,7 @@ struct Apply: AsyncParsableCommand {
         let report = try await Talk.result(of: found.id, isJSON: json) { try await applier.apply(found) }
         if boot && json { try await BootCommand.keep(found, isJSON: true) }
         if json { return print(report.json.text) }
-        if !quiet {
+        if !change.quiet {
             for (what, names) in [("function", report.functions), ("constant", report.constants)]
             where !names.isEmpty {
                 print("\(names.count) \(what)(s) replaced: \(names.joined(separator: ", "))")

@@ -41,6 +41,19 @@ struct BootCommand: AsyncParsableCommand {
 }
 
 extension BootCommand {
+    /// What is undone comes back at the next boot if it is kept for that: it is kept no more, or that is said.
+    static func forget(_ id: String, isAsked: Bool, isQuiet: Bool) async throws {
+        guard try store.exists && store.lists().flatMap(\.entries).contains(where: { $0.id == id }) else {
+            return
+        }
+        if isAsked {
+            try await changed { try $0.remove([id]) }
+        } else if !isQuiet {
+            Talk.line("note: the next boot applies update \(id.prefix(12)) again")
+            Talk.line("hint: git ksplice boot remove \(id.prefix(12))")
+        }
+    }
+
     /// Why an update that is kept will not come back, or did not at the last boot.
     private static func trouble(_ id: String) async throws -> (state: String, reason: String)? {
         let all = try await BootRun(host: LocalHost(), store: store).overview().flatMap(\.troubled)

@@ -11,16 +11,7 @@ struct Undo: AsyncParsableCommand {
     @Flag(help: "Do not apply it at boot any more, either.")
     var boot = false
 
-    @Option(
-        help: ArgumentHelp(
-            "How long to go on trying while tasks are inside the new functions.", valueName: "seconds"))
-    var timeout = 30.0
-
-    @Flag(help: "Take sleeping tasks out of the new functions for a moment.")
-    var nudge = false
-
-    @Flag(name: .shortAndLong, help: "Say nothing but the result.")
-    var quiet = false
+    @OptionGroup var change: ChangeOptions
 
     @Flag(help: "Print the results as JSON, one a line.")
     var json = false
@@ -35,7 +26,7 @@ struct Undo: AsyncParsableCommand {
     func run() async throws {
         let host = Locations.host
         var updates = HostUpdates(host: host, journal: Locations.journal)
-        updates.patience = Patience(timeout: timeout, nudges: nudge)
+        updates.patience = change.patience
         let targets = try await targets(updates, host)
         if targets.isEmpty {
             if !json { print("no update is applied") }
@@ -43,31 +34,18 @@ struct Undo: AsyncParsableCommand {
         }
         for target in targets {
             let report = try await Talk.result(of: target.id, isJSON: json) {
-                try await updates.undo(target, progress: Talk.progress(isQuiet: quiet || json))
+                try await updates.undo(target, progress: Talk.progress(isQuiet: change.quiet || json))
             }
             if json {
                 print(report.json.text)
-            } else if !quiet {
+            } else if !change.quiet {
                 print(
                     "update \(report.id.prefix(12)) undone; the machine stood still for \(report.pause) ns"
                         + (report.unloaded ? "" : "; its module stays loaded, inert"))
             }
-            try await forget(target)
+            try await BootCommand.forget(target.id, isAsked: boot, isQuiet: change.quiet)
         }
         if !json { print("Done!") }
-    }
-
-    /// What is undone comes back at the next boot if it is kept for that.
-    private func forget(_ target: LoadedUpdate) async throws {
-        let store = BootCommand.store
-        guard try store.exists && store.lists().flatMap(\.entries).contains(where: { $0.id == target.id })
-        else { return }
-        if boot {
-            try await BootCommand.changed { try $0.remove([target.id]) }
-        } else if !quiet {
-            Talk.line("note: the next boot applies update \(target.id.prefix(12)) again")
-            Talk.line("hint: git ksplice boot remove \(target.id.prefix(12))")
-        }
     }
 
     private func targets(_ updates: HostUpdates, _ host: LocalHost) async throws -> [LoadedUpdate] {

@@ -15,16 +15,10 @@ struct Upgrade: AsyncParsableCommand {
     @Flag(help: "Undo all other applied updates in the same pause.")
     var all = false
 
-    @Option(
-        help: ArgumentHelp(
-            "How long to go on trying while tasks are inside the functions.", valueName: "seconds"))
-    var timeout = 30.0
+    @OptionGroup var change: ChangeOptions
 
-    @Flag(help: "Take sleeping tasks out of the functions for a moment.")
-    var nudge = false
-
-    @Flag(name: .shortAndLong, help: "Say nothing but the result.")
-    var quiet = false
+    @Flag(help: "Let the new updates come back at each boot of this kernel, and the undone ones no more.")
+    var boot = false
 
     @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
     var updates: [String]
@@ -45,10 +39,10 @@ struct Upgrade: AsyncParsableCommand {
             }
             if !named.contains(where: { $0.id == found.id }) { named.append(found) }
         }
-        var applier = Applier(host: host, progress: Talk.progress(isQuiet: quiet))
-        applier.patience = Patience(timeout: timeout, nudges: nudge)
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet))
+        applier.patience = change.patience
         let report = try await Upgrader(applier, loaded).run(wanted, undoing: named, all: all)
-        if !quiet {
+        if !change.quiet {
             for undone in report.undone {
                 print(
                     "update \(undone.id.prefix(12)) undone"
@@ -59,6 +53,10 @@ struct Upgrade: AsyncParsableCommand {
             }
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
+        for undone in report.undone {
+            try await BootCommand.forget(undone.id, isAsked: boot, isQuiet: change.quiet)
+        }
+        if boot { for update in wanted { try await BootCommand.keep(update) } }
         print("Done!")
     }
 }

@@ -33,7 +33,9 @@ enum RedirectReview {
                 )
             }
             let start = Int(truncatingIfNeeded: symbol.value)
-            let (site, hasFentry) = entrySite(sites.sites(in: start..<start + 16, of: symbol.section), start)
+            let (offset, hasFentry) = sites.sites(in: start..<start + 16, of: symbol.section)
+                .entrySite(from: start)
+            let site = start + offset
             // ksplice.ko redirects it by ftrace where there is no room for a jump.
             if hasFentry { return nil }
             if site - start + jumpSize > function.preSize {
@@ -48,24 +50,6 @@ enum RedirectReview {
                     "the kernel rewrites the beginning of '\(function.name)' itself (\($0.title))")
             }
         }
-    }
-
-    /// Behind `endbr64` and the fentry site.
-    private static func entrySite(_ sites: ArraySlice<PatchSite>, _ start: Int) -> (
-        offset: Int, hasFentry: Bool
-    ) {
-        var offset = start
-        var hasFentry = false
-        for site in sites where site.offset == offset {
-            switch site.kind {
-            case .endbr: offset += site.length
-            case .fentry:
-                offset += site.length
-                hasFentry = true
-            default: return (offset, hasFentry)
-            }
-        }
-        return (offset, hasFentry)
     }
 
     static func noRoom(_ path: String, _ name: String, _ message: String) -> Finding {

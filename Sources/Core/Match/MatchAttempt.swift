@@ -142,19 +142,7 @@ struct MatchAttempt {
 
     /// Where a redirect may stand in the pre function: behind `endbr64` and the fentry site.
     static func entrySite(of span: Span) -> (offset: Int, hasFentry: Bool) {
-        var offset = 0
-        var hasFentry = false
-        for site in span.code.sites.sites(in: span.start..<span.start + 16, of: span.section)
-        where site.offset == span.start + offset {
-            switch site.kind {
-            case .endbr: offset += site.length
-            case .fentry:
-                offset += site.length
-                hasFentry = true
-            default: return (offset, hasFentry)
-            }
-        }
-        return (offset, hasFentry)
+        span.code.sites.sites(in: span.start..<span.start + 16, of: span.section).entrySite(from: span.start)
     }
 
     /// Matches the original code of a function that an earlier update has redirected, but for the redirect itself. That is

@@ -160,3 +160,22 @@ extension [PatchSite] {
         return low
     }
 }
+
+extension ArraySlice where Element == PatchSite {
+    /// Of the sites from the beginning of a function on: where a redirect may stand, behind `endbr64` and the fentry site, as
+    /// an offset from the beginning; and whether there is a fentry site.
+    func entrySite(from start: Int) -> (offset: Int, hasFentry: Bool) {
+        var offset = 0
+        var hasFentry = false
+        for site in self where site.offset == start + offset {
+            switch site.kind {
+            case .endbr: offset += site.length
+            case .fentry:
+                offset += site.length
+                hasFentry = true
+            default: return (offset, hasFentry)
+            }
+        }
+        return (offset, hasFentry)
+    }
+}
