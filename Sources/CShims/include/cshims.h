@@ -40,7 +40,7 @@ int ks_processors(void);
 int ks_init_module(const void *image, size_t size, const char *parameters);
 int ks_delete_module(const char *name, unsigned flags);
 
-// Holds tasks where they leave the kernel, until they are let go or the calling thread ends. Waits at most about so many
+// Holds tasks where they leave the kernel, until they are let go or the calling thread ends, for a second at most. Waits at most about so many
 // milliseconds for them to get there. Tasks that cannot be held run on. Returns NULL where there can be no holder.
 struct ks_holder;
 struct ks_holder *ks_hold(const pid_t *tasks, size_t count, int milliseconds);
