@@ -53,10 +53,11 @@ struct Upgrade: AsyncParsableCommand {
             }
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
+        // First what comes: a machine that stops in between boots with the old ones, and never without both.
+        if boot { for update in wanted { try await BootCommand.keep(update) } }
         for undone in report.undone {
             try await BootCommand.forget(undone.id, isAsked: boot, isQuiet: change.quiet)
         }
-        if boot { for update in wanted { try await BootCommand.keep(update) } }
         print("Done!")
     }
 }

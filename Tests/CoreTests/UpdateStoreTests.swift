@@ -74,6 +74,9 @@ import Testing
         #expect(
             try await standing("main", first, foreign, other)
                 == ["ahead \(other)", "behind \(second)", "current \(first)", "unknown \(foreign)"])
+        // So is one of several commits.
+        let range = try await stored("one and two", [one, two], "7")
+        #expect(try await standing("main", range) == ["current \(range)"])
         // One of two updates of the same commit is enough.
         #expect(
             try await standing("main", first, secondAgain)

@@ -6,7 +6,7 @@ public struct UpdateStanding: Sendable, Equatable {
     public enum Word: String, Sendable, CaseIterable {
         /// Applied, and made of commits that the ref has.
         case current
-        /// The ref has its commits, and neither it nor another update of them is applied.
+        /// The ref has its commits, and they are not all in updates that are applied.
         case behind
         /// Applied, and the ref does not have its commits.
         case ahead
@@ -34,7 +34,7 @@ extension UpdateStore {
         let tip = try await repository.resolveCommit(ref)
         let stored = try await list(arch: kernel.arch, buildID: kernel.refName).reversed()
         let isApplied = Set(applied.map(\.id))
-        let done = Set(stored.filter { isApplied.contains($0.id) }.map(\.commits))
+        let done = Set(stored.filter { isApplied.contains($0.id) }.flatMap(\.commits))
         var standings: [UpdateStanding] = []
         var told: Set<[String]> = []
         for update in stored {
@@ -44,7 +44,7 @@ extension UpdateStore {
                 word = isInRef ? .current : .ahead
             } else {
                 // One line for several updates of the same commits.
-                guard isInRef, !done.contains(update.commits), told.insert(update.commits).inserted else {
+                guard isInRef, !done.isSuperset(of: update.commits), told.insert(update.commits).inserted else {
                     continue
                 }
                 word = .behind
