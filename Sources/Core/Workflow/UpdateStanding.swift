@@ -44,7 +44,8 @@ extension UpdateStore {
                 word = isInRef ? .current : .ahead
             } else {
                 // One line for several updates of the same commits.
-                guard isInRef, !done.isSuperset(of: update.commits), told.insert(update.commits).inserted else {
+                guard isInRef, !done.isSuperset(of: update.commits), told.insert(update.commits).inserted
+                else {
                     continue
                 }
                 word = .behind
