@@ -84,8 +84,8 @@ install: release
 	install -m 644 completions/git-ksplice.fish "$(fishdir)/git-ksplice.fish"
 	$(MAKE) --no-print-directory install-boot
 
-# What applies updates at boot; without an update that is kept for that, it does nothing. The links are what `systemctl
-# enable` would make: `systemctl mask` takes a unit out.
+# What applies updates at boot; without an update that is kept for that, it does nothing but note that the boot came up. The
+# links are what `systemctl enable` would make: `systemctl mask` takes a unit out.
 install-boot:
 	install -d "$(unitdir)/sysinit.target.wants" "$(unitdir)/multi-user.target.wants" \
 		"$(initramfsdir)/hooks" "$(initramfsdir)/scripts/init-bottom"
@@ -106,6 +106,7 @@ uninstall:
 	rm -rf "$(sharedir)/git-ksplice"
 	for unit in $(UNITS); do rm -f "$(unitdir)/$$unit" "$(unitdir)"/*.target.wants/"$$unit"; done
 	rm -f "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
+	@echo "update-initramfs -u takes git ksplice out of the initial file systems"
 
 format:
 	swift format --in-place --parallel --recursive $(FORMATTED)

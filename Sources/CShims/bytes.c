@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -95,4 +96,10 @@ int ks_processors(void)
 {
     cpu_set_t set;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+int64_t ks_file_system_type(const char *path)
+{
+    struct statfs info;
+    return statfs(path, &info) == 0 ? (int64_t)(uint32_t)info.f_type : -1;
 }

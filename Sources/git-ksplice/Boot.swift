@@ -135,9 +135,7 @@ struct BootRelease: AsyncParsableCommand {
 
     func run() async throws {
         let released = try await BootCommand.changed { store in
-            let entries = try updates.map(store.find)
-            for entry in entries { try store.removeMark(entry.id) }
-            return entries
+            try await BootRun(host: LocalHost(), store: store).release(updates)
         }
         for entry in released { print("update \(entry.id.prefix(12)) will be tried at the next boot") }
     }

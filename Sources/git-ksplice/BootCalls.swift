@@ -19,24 +19,32 @@ struct BootApply: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "How long an update may take in all; then this program is killed, and the update is held.",
+            "How long an update may take in all; then this program is killed, and an update in work is held.",
             valueName: "seconds"))
     var limit = 120
+
+    /// No update is begun after so many seconds. Less than the unit's TimeoutStartSec=.
+    private static let budget = 240
 
     func run() async throws {
         let host = Locations.host
         var boot = BootRun(host: host, store: BootCommand.store)
         boot.isEarly = early
+        boot.deadline = ContinuousClock.now.advanced(by: .seconds(Self.budget))
         var applier = Applier(host: host) { _ in }
         applier.patience = Patience(timeout: timeout)
         let ready = applier
-        let report = try await boot.run { update in
-            if !early { try await loadModules(update, host) }
-            // The default action of the signal ends this process, whose mark stays.
-            alarm(UInt32(clamping: limit))
-            defer { alarm(0) }
-            return try await ready.apply(update)
-        }
+        let report = try await boot.run(
+            preparing: { update in
+                // The default action of the signal ends this process, whose mark stays.
+                alarm(UInt32(clamping: limit))
+                if !early { try await loadModules(update, host) }
+            },
+            applying: { update in
+                defer { alarm(0) }
+                return try await ready.apply(update)
+            })
+        alarm(0)
         if let reason = report.switchedOff {
             print("no update is applied at this boot: \(reason)")
             return

@@ -13,10 +13,12 @@ final class BootFixture: @unchecked Sendable {
     private(set) var applied: [String] = []
     /// What the update of an identity does to this machine.
     var effects: [String: Effect] = [:]
+    /// The kind of file system that the folder is on, where it is one that forgets.
+    var forgetful: String?
     /// How many steps of writing the machine still lives for.
     var stepsToLive: Int?
 
-    enum Effect { case refuse, kill, killProgram }
+    enum Effect { case refuse, kill, killProgram, killPreparing }
 
     init() throws {
         folder = try Files.temporaryDirectory("ksplice-test")
@@ -28,6 +30,7 @@ final class BootFixture: @unchecked Sendable {
     var store: BootStore {
         var store = BootStore(folder + "/boot")
         store.folder.interruption = { [weak self] _ in try self?.step() }
+        store.forgetful = { [forgetful] _ in forgetful }
         return store
     }
 
@@ -62,24 +65,40 @@ final class BootFixture: @unchecked Sendable {
         return try await store.locked { try store.add(update) }
     }
 
-    func boot(isEarly: Bool = false) async throws -> BootReport {
+    func boot(isEarly: Bool = false, deadline: ContinuousClock.Instant? = nil) async throws -> BootReport {
         var run = BootRun(host: host, store: store)
         run.isEarly = isEarly
-        return try await run.run { update in
-            switch effects[update.id] {
-            case .refuse: throw Failure("tasks are inside the functions\n  who", status: .busy)
-            case .kill, .killProgram:
-                isAlive = false
-                throw Failure("the machine died")
-            case nil: break
-            }
-            applied.append(update.id)
-            host.files["/sys/kernel/ksplice/\(update.id)/state"] = "applied\n"
-            return nil
+        run.deadline = deadline
+        return try await run.run(preparing: prepare, applying: apply)
+    }
+
+    private func prepare(_ update: Update) async throws {
+        if case .trying = try store.mark(update.id) { Issue.record("it has its mark too early") }
+        if effects[update.id] == .killPreparing {
+            isAlive = false
+            throw Failure("the machine died")
         }
     }
 
+    private func apply(_ update: Update) async throws -> ApplyReport? {
+        switch effects[update.id] {
+        case .refuse: throw Failure("tasks are inside the functions\n  who", status: .busy)
+        case .kill, .killProgram:
+            isAlive = false
+            throw Failure("the machine died")
+        case .killPreparing, nil: break
+        }
+        applied.append(update.id)
+        host.files["/sys/kernel/ksplice/\(update.id)/state"] = "applied\n"
+        return nil
+    }
+
     func confirm() async throws -> [String] { try await BootRun(host: host, store: store).confirm() }
+
+    @discardableResult
+    func release(_ specs: String...) async throws -> [BootList.Entry] {
+        try await store.locked { try await BootRun(host: host, store: store).release(specs) }
+    }
 
     func overview() async throws -> [BootOverview] {
         try await BootRun(host: host, store: store).overview()

@@ -125,6 +125,123 @@ import Testing
         #expect(try machine.store.marked() == [])
     }
 
+    @Test("what is applied when the system is up is no risk to a boot, and not held for one")
+    func afterConfirmation() async throws {
+        let machine = try BootFixture()
+        machine.reboot()
+        // Nothing was ever kept when this boot is confirmed.
+        #expect(try await machine.confirm() == [])
+        try await machine.add(one)
+        #expect(try await machine.boot().words == ["one applied"])
+        #expect(try await machine.overview().first?.standings == [.ready])
+        machine.reboot()
+        #expect(try await machine.boot().words == ["one applied"])
+        #expect(try await machine.confirm() == [one.id])
+        try await machine.add(two)
+        #expect(try await machine.boot().words == ["one present", "two applied"])
+        #expect(try await machine.confirm() == [])
+        // It counts for that boot only.
+        machine.reboot()
+        #expect(try await machine.boot().words == ["one applied", "two applied"])
+        machine.reboot()
+        #expect(try await machine.boot().words == ["one held", "two held"])
+    }
+
+    @Test("one that kills the machine is held also where the system was up")
+    func killsAfterConfirmation() async throws {
+        let machine = try BootFixture()
+        for update in [one, two] { try await machine.add(update) }
+        machine.reboot()
+        _ = try await machine.confirm()
+        machine.effects[two.id] = .kill
+        await #expect(throws: Failure.self) { try await machine.boot() }
+        machine.reboot()
+        #expect(try await machine.boot().words == ["one applied", "two held"])
+    }
+
+    @Test("only what is held or refused can be released")
+    func release() async throws {
+        let machine = try BootFixture()
+        for update in [one, two] { try await machine.add(update) }
+        func status(_ id: String) async -> ExitStatus? {
+            let failure = await #expect(throws: Failure.self) { try await machine.release(id) }
+            return failure?.status
+        }
+        #expect(await status(one.id) == .no)
+        machine.reboot()
+        machine.effects[two.id] = .refuse
+        #expect(try await machine.boot().words == ["one applied", "two refused"])
+        #expect(await status(one.id) == .busy)
+        // All of them, or none.
+        let failure = await #expect(throws: Failure.self) { try await machine.release(two.id, one.id) }
+        #expect(failure?.status == .busy)
+        let standings = try #require(try await machine.overview().first).standings
+        #expect(standings == [.unconfirmed, .refused("tasks are inside the functions")])
+        #expect(try await machine.release(two.id).map(\.id) == [two.id])
+        #expect(try await machine.overview().first?.standings == [.unconfirmed, .ready])
+    }
+
+    @Test("the culprit is released before a boot has settled it: the others are still not to blame")
+    func releaseCulprit() async throws {
+        let machine = try BootFixture()
+        for update in [one, two] { try await machine.add(update) }
+        machine.reboot()
+        machine.effects[two.id] = .kill
+        await #expect(throws: Failure.self) { try await machine.boot() }
+        machine.reboot("quiet ksplice=off")
+        _ = try await machine.boot()
+        try await machine.release(two.id)
+        machine.effects = [:]
+        machine.reboot()
+        #expect(try await machine.boot().words == ["one applied", "two applied"])
+    }
+
+    @Test("where marks do not outlive a reboot nothing is tried")
+    func forgetful() async throws {
+        let machine = try BootFixture()
+        try await machine.add(one)
+        machine.reboot()
+        machine.forgetful = "tmpfs"
+        let failure = await #expect(throws: Failure.self) { try await machine.boot() }
+        #expect(failure?.message.contains("is on tmpfs, which may forget at a reboot") == true)
+        #expect(try machine.store.marked() == [] && machine.applied == [])
+        machine.reboot(buildID: "cd34")
+        #expect(try await machine.boot().words == [], "nothing is kept for this one")
+    }
+
+    @Test("file systems that forget are known", .enabled(if: Files.isDirectory("/dev/shm")))
+    func fileSystems() {
+        #expect(DurableFolder.forgetfulFileSystem("/dev/shm") == "tmpfs")
+        #expect(DurableFolder.forgetfulFileSystem("/proc") == nil)
+        #expect(DurableFolder.forgetfulFileSystem("/nowhere") == nil)
+    }
+
+    @Test("when the time is up no other is begun, and none is held for that")
+    func deadline() async throws {
+        let machine = try BootFixture()
+        let onOne = BootFixture.update("on one", on: [one])
+        for update in [one, onOne] { try await machine.add(update) }
+        machine.reboot()
+        let late = try await machine.boot(deadline: ContinuousClock.now)
+        #expect(late.words == ["one refused", "on one held"])
+        #expect(try machine.store.marked() == [] && machine.applied == [])
+        let later = ContinuousClock.now.advanced(by: .seconds(600))
+        #expect(try await machine.boot(deadline: later).words == ["one applied", "on one applied"])
+    }
+
+    @Test("the machine dies before an update's mark is written: it is not held")
+    func diesPreparing() async throws {
+        let machine = try BootFixture()
+        for update in [one, two] { try await machine.add(update) }
+        machine.reboot()
+        machine.effects[two.id] = .killPreparing
+        await #expect(throws: Failure.self) { try await machine.boot() }
+        #expect(try machine.store.marked() == [one.id])
+        machine.effects = [:]
+        machine.reboot()
+        #expect(try await machine.boot().words == ["one held", "two applied"])
+    }
+
     @Test("without a mark on the disk nothing is tried")
     func unwritable() async throws {
         let machine = try BootFixture()
@@ -168,6 +285,8 @@ import Testing
             ("ro single", true), ("systemd.unit=rescue.target", true), ("emergency", true), ("root=1", false),
             ("ksplice=offline", false), ("init=/bin/sh", true), ("init=/usr/lib/systemd/systemd", false),
             ("init=/sbin/init", false), ("irqpoll elfcorehdr=0x1000", true),
+            ("ro recovery nomodeset", true), ("recovery=1", false), ("-s", true),
+            ("systemd.volatile=overlay", true), ("systemd.volatile", true), ("systemd.volatile=no", false),
         ])
     func parameters(_ line: String, _ isOff: Bool) {
         #expect((BootRun.reasonToRefrain(parameters: line) != nil) == isOff)

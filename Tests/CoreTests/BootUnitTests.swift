@@ -66,6 +66,37 @@ import Testing
         }
     }
 
+    @Test("the initial file system tries nothing where nobody would confirm it")
+    func unconfirmed() async throws {
+        let folder = try Files.temporaryDirectory()
+        defer { try? Files.remove(folder) }
+        let root = folder + "/root"
+        let (units, masks) = (root + "/usr/lib/systemd/system", root + "/etc/systemd/system")
+        let kernels = root + "/var/lib/git-ksplice/boot/kernels"
+        for path in [units, masks, kernels] { try Files.createDirectory(path) }
+        let (confirm, systemd) = (units + "/ksplice-boot-confirm.service", root + "/usr/lib/systemd/systemd")
+        for path in [confirm, systemd, kernels + "/x86_64-ab12"] { try Files.write("", to: path) }
+
+        let script = try Files.readText(SourceTree.root + "/hooks/boot/initramfs-tools/init-bottom")
+        try Files.write(
+            script.replacing("/usr/bin/git-ksplice", with: "echo"), to: folder + "/init-bottom")
+        func said() async throws -> String {
+            try await Command(["sh", folder + "/init-bottom"], environment: ["rootmnt": root]).check().text
+        }
+        #expect(try await said() == "boot run --early\n")
+        for unit in ["ksplice-boot.service", "ksplice-boot-confirm.service"] {
+            try await Command(["ln", "-s", "/dev/null", "\(masks)/\(unit)"]).check()
+            #expect(try await said() == "", "\(unit) is masked")
+            try Files.remove("\(masks)/\(unit)")
+        }
+        for file in [confirm, systemd] {
+            try Files.remove(file)
+            #expect(try await said() == "", "without \(file)")
+            try Files.write("", to: file)
+        }
+        #expect(try await said() == "boot run --early\n")
+    }
+
     @Test("the scripts of the initial file system are scripts of sh, and say in which order they run")
     func scripts() async throws {
         for name in ["hook", "init-bottom"] {

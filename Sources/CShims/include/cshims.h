@@ -36,6 +36,9 @@ int ks_git_configure(void);
 // How many processors this process may use, as nproc(1) counts them.
 int ks_processors(void);
 
+// The type of the file system that a path lies on (statfs(2)), or -1.
+int64_t ks_file_system_type(const char *path);
+
 // System calls that glibc does not wrap.
 int ks_init_module(const void *image, size_t size, const char *parameters);
 int ks_delete_module(const char *name, unsigned flags);

@@ -2,6 +2,7 @@
 // half of it, and what a call has written when it returns is on the disk. What a crash leaves behind has a name that
 // ends in `.tmp`, which no reader looks at and the next write of that file replaces.
 
+import CShims
 import Glibc
 
 struct DurableFolder: Sendable {
@@ -75,18 +76,32 @@ struct DurableFolder: Sendable {
         }
     }
 
-    /// Does something that nobody else does at this time. Fails where somebody goes on doing it.
-    func locked<Result>(_ body: () async throws -> Result) async throws -> Result {
+    /// What keeps a folder's files where that is something that has forgotten them after a reboot; else nil.
+    static func forgetfulFileSystem(_ folder: String) -> String? {
+        switch ks_file_system_type(folder) {
+        case 0x0102_1994: "tmpfs"
+        case 0x8584_58f6: "ramfs"
+        // What it writes to may outlive the reboot, and often does not.
+        case 0x794c_7630: "overlayfs"
+        case 0x6175_6673: "aufs"
+        default: nil
+        }
+    }
+
+    /// Does something that nobody else does at this time.
+    ///
+    /// - Parameter patience: in seconds; fails where somebody goes on for longer.
+    func locked<Result>(patience: Double = 2, _ body: () async throws -> Result) async throws -> Result {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
         defer { close(descriptor) }
-        var patience = 40
+        var tries = Int(patience * 20)
         // A program that this process has just started has the lock, too, until it is its own.
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
-            guard patience > 0 else {
+            guard tries > 0 else {
                 throw Failure("another process works in '\(path)'", status: .busy, hint: "try again")
             }
-            patience -= 1
+            tries -= 1
             try await Task.sleep(nanoseconds: 50_000_000)
         }
         return try await body()

@@ -1,6 +1,7 @@
 // What happens at a boot: the updates that are kept for the running kernel are applied in their order. Before each, a mark
 // is written that only `confirm`, called when the system has come up, takes away (BootStanding.swift says what it means
-// when it stays). Where the mark cannot be written, nothing is tried.
+// when it stays). Where the mark cannot be written, or would be gone after a reboot, nothing is tried. What is applied when
+// the system is up already has no mark when that is done: no boot can fail for it any more.
 //
 // It is called up to twice a boot: by the initial file system, as soon as the root is there, and by systemd before
 // anything but the most basic services. The second finds what the first has done. What the first one is refused, for
@@ -47,6 +48,8 @@ public struct BootRun: Sendable {
     let store: BootStore
     /// Whether another stage follows at this boot, which tries again what is refused in this one.
     public var isEarly = false
+    /// When no further update is begun.
+    public var deadline: ContinuousClock.Instant?
 
     public init(host: any Host & Sendable, store: BootStore) {
         self.host = host
@@ -55,19 +58,25 @@ public struct BootRun: Sendable {
 
     /// Applies what is kept for the running kernel.
     ///
-    /// - Parameter apply: changes the kernel.
-    public func run(_ apply: (Update) async throws -> ApplyReport?) async throws -> BootReport {
+    /// - Parameters:
+    ///   - prepare: what is done before an update's mark is written. If it does not end, nothing is held for it.
+    ///   - apply: changes the kernel.
+    public func run(
+        preparing prepare: (Update) async throws -> Void,
+        applying apply: (Update) async throws -> ApplyReport?
+    ) async throws -> BootReport {
         if let reason = try await reasonToRefrain() { return BootReport(switchedOff: reason) }
         let kernel = try await host.identity()
         guard store.exists, !kernel.buildID.isEmpty else { return BootReport() }
         return try await store.locked {
             guard let list = try store.list(for: kernel) else { return BootReport() }
+            try store.refuseForgetful()
             let boot = try await bootID()
             let standings = try await settle(list, boot)
             var report = BootReport()
             var missing: Set<String> = []
             for (entry, standing) in zip(list.entries, standings) {
-                let result = try await attempt(entry, standing, boot, missing, apply)
+                let result = try await attempt(entry, standing, boot, missing, prepare, apply)
                 switch result {
                 case .held, .refused: missing.insert(entry.id)
                 case .applied, .present: break
@@ -99,6 +108,7 @@ public struct BootRun: Sendable {
 
     private func attempt(
         _ entry: BootList.Entry, _ standing: BootStanding, _ boot: String, _ missing: Set<String>,
+        _ prepare: (Update) async throws -> Void,
         _ apply: (Update) async throws -> ApplyReport?
     ) async throws -> BootReport.Result {
         if try await UpdateSysfs(host: host, id: entry.id).state() == "applied" { return .present }
@@ -106,9 +116,13 @@ public struct BootRun: Sendable {
         if let ground = entry.depends.first(where: missing.contains) {
             return .held("it stands on update \(ground.prefix(12)), which is not applied")
         }
+        if let deadline, ContinuousClock.now >= deadline {
+            return .refused(Failure("no time is left for it at this boot", status: .busy))
+        }
         let report: ApplyReport?
         do {
             let update = try store.update(entry.id)
+            try await prepare(update)
             // From here on the machine may die. A mark that cannot be written ends the whole run.
             do { try store.set(.trying(boot: boot), for: entry.id) } catch {
                 throw UnwritableMark(failure: Failure(error))
@@ -127,17 +141,23 @@ public struct BootRun: Sendable {
             }
             return .refused(failure)
         }
-        try store.set(.applied(boot: boot), for: entry.id)
+        if try store.isUp(boot) {
+            try store.removeMark(entry.id)
+        } else {
+            try store.set(.applied(boot: boot), for: entry.id)
+        }
         return .applied(report)
     }
 
     private struct UnwritableMark: Error { var failure: Failure }
 
-    /// Notes that the system came up with what was applied at this boot. Returns the identities.
-    public func confirm() async throws -> [String] {
-        guard store.exists else { return [] }
+    /// Notes that the system came up, with what was applied at this boot if anything was. Returns the identities.
+    ///
+    /// - Parameter patience: how many seconds to wait for whoever is at work.
+    public func confirm(patience: Double = 300) async throws -> [String] {
         let boot = try await bootID()
-        return try await store.locked {
+        try store.create()
+        return try await store.locked(patience: patience) {
             var confirmed: [String] = []
             for id in try store.marked() {
                 switch try store.mark(id) {
@@ -149,8 +169,34 @@ public struct BootRun: Sendable {
                 try store.removeMark(id)
                 confirmed.append(id)
             }
+            // Last, so that no mark of a boot that came up outlives the note.
+            if try !store.isUp(boot) { try store.setUp(boot) }
             return confirmed
         }
+    }
+
+    /// Lets updates that are held, or were refused, be tried again. Fails, and releases none, where one of them is
+    /// neither. Called within `locked`.
+    public func release(_ specs: [String]) async throws -> [BootList.Entry] {
+        let boot = try await bootID()
+        let entries = try specs.map(store.find)
+        for list in try store.lists() where list.entries.contains(where: { entries.contains($0) }) {
+            // A mark that is removed no longer tells that the others of its boot are not to blame.
+            let standings = try await settle(list, boot)
+            for (entry, standing) in zip(list.entries, standings) where entries.contains(entry) {
+                let name = "update \(entry.id.prefix(12))"
+                switch standing {
+                case .held, .refused: break
+                case .ready: throw Failure("\(name) is neither held nor refused", status: .no)
+                case .unconfirmed:
+                    throw Failure(
+                        "\(name) was applied at this boot, and nobody has said yet that the system came up",
+                        status: .busy, hint: "git ksplice boot confirm, if it did")
+                }
+            }
+        }
+        for entry in entries { try store.removeMark(entry.id) }
+        return entries
     }
 
     /// What is kept, for all kernels, the running one's first.
@@ -203,9 +249,16 @@ public struct BootRun: Sendable {
         if words.contains(where: { $0.hasPrefix("elfcorehdr=") }) { return "this kernel saves a crash" }
         // What systemd and the older inits take as the wish for a system to be mended (kernel-command-line(7)).
         let rescue: Set<String> = [
-            "single", "s", "S", "1", "rescue", "emergency", "-b", "systemd.unit=rescue.target",
-            "systemd.unit=emergency.target",
+            "single", "s", "-s", "S", "1", "rescue", "recovery", "emergency", "-b",
+            "systemd.unit=rescue.target", "systemd.unit=emergency.target",
         ]
+        // What such a system writes down, it forgets.
+        let kept: Set<String> = ["systemd.volatile=no", "systemd.volatile=0", "systemd.volatile=false"]
+        if let word = words.last(where: { $0 == "systemd.volatile" || $0.hasPrefix("systemd.volatile=") }),
+            !kept.contains(word)
+        {
+            return "a system that forgets ('\(word)')"
+        }
         func isShell(_ word: String) -> Bool {
             word.hasPrefix("init=") && !["init", "systemd"].contains(word.lastPathComponent)
         }

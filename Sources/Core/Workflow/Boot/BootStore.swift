@@ -10,20 +10,28 @@ public struct BootStore: Sendable {
     public static let name = "boot"
 
     var folder: DurableFolder
+    /// What a folder lies on where marks in it are gone after a reboot; else nil. Tests lie on anything.
+    var forgetful: @Sendable (String) -> String? = { DurableFolder.forgetfulFileSystem($0) }
 
     /// - Parameter path: need not exist.
     public init(_ path: String) { folder = DurableFolder(path) }
 
     private static let (kernels, archives, marks) = ("kernels", "updates", "marks")
     private static let suffix = ".tar.gz"
+    /// The file that says which boot was confirmed last.
+    private static let up = "up"
 
-    /// Whether anything was ever kept.
+    /// Whether anything was ever written here.
     public var exists: Bool { Files.isDirectory(folder.path) }
 
     /// Does something while nobody else changes anything.
-    public func locked<Result>(_ body: () async throws -> Result) async throws -> Result {
+    ///
+    /// - Parameter patience: how many seconds to wait for whoever does.
+    public func locked<Result>(
+        patience: Double = 2, _ body: () async throws -> Result
+    ) async throws -> Result {
         try folder.refuseForeign([Self.kernels, Self.archives, Self.marks])
-        return try await folder.locked(body)
+        return try await folder.locked(patience: patience, body)
     }
 
     // MARK: - Reading
@@ -86,6 +94,24 @@ public struct BootStore: Sendable {
 
     /// The identities of all updates that have a mark.
     func marked() throws -> [String] { try folder.names(in: Self.marks).filter(BootList.isIdentity) }
+
+    /// Whether somebody has said that this boot came up.
+    func isUp(_ boot: String) throws -> Bool {
+        guard let bytes = try folder.read(Self.up) else { return false }
+        return String(decoding: bytes, as: UTF8.self) == Self.upText(boot)
+    }
+
+    private static func upText(_ boot: String) -> String { "ksplice-up 1\nboot \(encodeField(boot))\n" }
+
+    /// Fails where the marks are gone after a reboot: an update that kills the machine would be tried at each boot.
+    func refuseForgetful() throws {
+        let marks = "\(folder.path)/\(Self.marks)"
+        let place = Files.isDirectory(marks) ? marks : folder.path
+        guard let kind = forgetful(place) else { return }
+        throw Failure(
+            "nothing is tried: '\(place)' is on \(kind), which may forget at a reboot what was tried",
+            hint: "mount something that lasts there")
+    }
 
     /// The entries that an identity, or the beginning of one, names. Fails where that is none, or several.
     public func find(_ spec: String) throws -> BootList.Entry {
@@ -155,6 +181,9 @@ public struct BootStore: Sendable {
     func set(_ mark: BootMark, for id: String) throws {
         try folder.write(Array(mark.text.utf8), to: "\(Self.marks)/\(id)")
     }
+
+    /// Notes that this boot came up.
+    func setUp(_ boot: String) throws { try folder.write(Array(Self.upText(boot).utf8), to: Self.up) }
 
     /// Removes a mark, so that the update may be tried again.
     public func removeMark(_ id: String) throws { try folder.remove("\(Self.marks)/\(id)") }
