@@ -163,7 +163,7 @@ import Testing
     func release() async throws {
         let machine = try BootFixture()
         for update in [one, two] { try await machine.add(update) }
-        func status(_ id: String) async -> ExitStatus? {
+        func status(_ id: String) async -> Core.ExitStatus? {
             let failure = await #expect(throws: Failure.self) { try await machine.release(id) }
             return failure?.status
         }

@@ -51,8 +51,12 @@ struct CommandSource {
     static func all() throws -> [CommandSource] {
         let folder = "Sources/git-ksplice"
         var types: [String: (name: String, text: Substring)] = [:]
+        var groups: [String: Substring] = [:]
         for path in try SourceTree.files(folder, suffixes: [".swift"]) {
             let text = try SourceTree.code(path)
+            if let group = text.firstMatch(of: /struct (\w+): ParsableArguments/) {
+                groups[String(group.1)] = text[group.range.lowerBound...]
+            }
             let starts = text.matches(of: /struct (\w+): AsyncParsableCommand/)
             for (index, match) in starts.enumerated() {
                 let end = index + 1 < starts.count ? starts[index + 1].range.lowerBound : text.endIndex
@@ -68,7 +72,9 @@ struct CommandSource {
                 guard let type = types[name] else { throw Failure("no source of the command \(name)") }
                 return type
             }
-            let texts = [found.text] + inner.map(\.text)
+            let own = [found.text] + inner.map(\.text)
+            let shared = own.flatMap { $0.matches(of: /@OptionGroup var \w+: (\w+)/).map { String($0.1) } }
+            let texts = own + shared.compactMap { groups[$0] }
             return CommandSource(
                 name: found.name, options: Set(texts.flatMap(options)), letters: Set(texts.flatMap(letters)),
                 subcommands: inner.map(\.name))
