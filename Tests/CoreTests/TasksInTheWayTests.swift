@@ -88,7 +88,7 @@ import Testing
     @Test func progressIsToldOnce() async throws {
         let host = host([EBUSY, EBUSY])
         var waited = 0
-        _ = try await UpdateSysfs(host: host, id: "id").enable(Patience(timeout: 10)) { _ in
+        _ = try await UpdateSysfs(host: host, id: "id").enable(Patience(timeout: 600)) { _ in
             waited += 1
             host.files[Self.folder + "/conflicts"] = "8 other f reliable\n"
         }
@@ -106,7 +106,7 @@ import Testing
                 host.files[Self.folder + "/conflicts"] = "8 other f reliable\n"
             }
             let (pause, tries) = try await UpdateSysfs(host: host, id: "id")
-                .disable(Patience(timeout: 10, nudges: nudges), progress: wait)
+                .disable(Patience(timeout: 600, nudges: nudges), progress: wait)
             #expect(pause == 1000 && tries == 3)
             #expect(host.held == (nudges ? [[], [7], [7, 8]] : [[], [], []]))
             #expect(waited == ["waiting for sleeper[7] in f, asleep for 8 s, swapper/1[0] in g (possibly)"])

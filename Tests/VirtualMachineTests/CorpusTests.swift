@@ -43,9 +43,11 @@ extension VirtualMachineTests {
             #expect(ids.count >= 30)
         }
 
-        @Test func allAreAppliedAndUndoneAloneAndTogether() async throws {
+        @Test func theyAreAppliedAndUndoneAloneAndTogether() async throws {
             let laboratory = try await Laboratory.shared()
-            let ids = try await Self.updates.value
+            // Every second: they are of all subsystems, too.
+            let all = try await Self.updates.value
+            let ids = all.indices.filter { $0 % 2 == 0 }.map { all[$0] }
             let result = try await Command(
                 [
                     laboratory.program, "test", "--kernel", Laboratory.kernel, "--memory", "3072",
