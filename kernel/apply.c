@@ -87,9 +87,7 @@ static bool hooks_agree(struct ksplice_pause *pause)
 /* Checks the bytes of one step, and writes all of it or nothing. */
 static bool write_step(struct ksplice_record *record)
 {
-	bool same = record->undo ? ksplice_redirects_in_place(record) : ksplice_bytes_expected(record);
-
-	if (!same || !ksplice_data_in_place(record, record->undo) || !ksplice_write_sites(record, record->undo))
+	if (!ksplice_is_expected(record) || !ksplice_write_sites(record, record->undo))
 		return false;
 	ksplice_write_data(record, record->undo);
 	return true;
@@ -256,8 +254,8 @@ static bool may_all(struct ksplice_pause *pause)
 		enum ksplice_cause cause = record->undo ? ksplice_may_undo(record) : ksplice_may_apply(record);
 
 		/* What an update expects may be there only when another one is undone: the pause looks anyway. */
-		if (!cause && !record->undo && is_first)
-			cause = ksplice_check_content(record);
+		if (!cause && !record->undo && is_first && !ksplice_is_expected(record))
+			cause = KSPLICE_CHANGED;
 		if (cause)
 			return refuse(pause, record, cause);
 		is_first = is_first && !record->undo;

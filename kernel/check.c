@@ -183,8 +183,8 @@ static bool function_expected(const struct ksplice_function *f)
 	       same_bytes(run + f->site, want + f->site, mask + f->site, f->old_size - f->site);
 }
 
-/* Compares all old code with what was matched; also called in the pause. */
-bool ksplice_bytes_expected(const struct ksplice_record *record)
+/* Compares all old code with what was matched. */
+static bool bytes_expected(const struct ksplice_record *record)
 {
 	const struct ksplice_update *update = record->update;
 	unsigned int i;
@@ -209,7 +209,7 @@ static bool redirect_in_place(const struct ksplice_site *site)
 	return ksplice_tracer_is_called(site->tracer) && ksplice_tracer_target(site->tracer) == site->target;
 }
 
-bool ksplice_redirects_in_place(const struct ksplice_record *record)
+static bool redirects_in_place(const struct ksplice_record *record)
 {
 	unsigned int i;
 
@@ -285,10 +285,12 @@ enum ksplice_cause ksplice_may_apply(struct ksplice_record *record)
 	return ksplice_check_data(record);
 }
 
-/* Is everything what was matched? Also asked in the pause. */
-enum ksplice_cause ksplice_check_content(const struct ksplice_record *record)
+/* Is everything what the step expects: what was matched, or what we have written? Also asked in the pause. */
+bool ksplice_is_expected(const struct ksplice_record *record)
 {
-	return ksplice_bytes_expected(record) && ksplice_data_in_place(record, false) ? KSPLICE_NONE : KSPLICE_CHANGED;
+	bool same = record->undo ? redirects_in_place(record) : bytes_expected(record);
+
+	return same && ksplice_data_in_place(record, record->undo);
 }
 
 /*
@@ -319,5 +321,5 @@ enum ksplice_cause ksplice_may_undo(struct ksplice_record *record)
 	cause = ksplice_check_data(record);
 	if (cause)
 		return cause;
-	return ksplice_redirects_in_place(record) && ksplice_data_in_place(record, true) ? KSPLICE_NONE : KSPLICE_CHANGED;
+	return ksplice_is_expected(record) ? KSPLICE_NONE : KSPLICE_CHANGED;
 }

@@ -179,11 +179,9 @@ void ksplice_transition_exit(void);
 
 /* check.c */
 enum ksplice_cause ksplice_check_books(const struct ksplice_record *record);
-enum ksplice_cause ksplice_check_content(const struct ksplice_record *record);
 enum ksplice_cause ksplice_may_apply(struct ksplice_record *record);
 enum ksplice_cause ksplice_may_undo(struct ksplice_record *record);
-bool ksplice_bytes_expected(const struct ksplice_record *record);
-bool ksplice_redirects_in_place(const struct ksplice_record *record);
+bool ksplice_is_expected(const struct ksplice_record *record);
 
 bool ksplice_needs_tracer(const struct ksplice_function *f);
 
