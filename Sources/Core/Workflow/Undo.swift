@@ -140,50 +140,24 @@ public struct HostUpdates: Sendable {
 
     /// The commits that each update of the journal was made of.
     func journalCommits() async throws -> [String: [String]] {
-        guard try await host.exists(journal) else { return [:] }
-        let text = String(decoding: try await host.read(journal), as: UTF8.self)
-        var result: [String: [String]] = [:]
-        for line in text.lines {
-            guard let id = Self.field("update", line), let start = line.range(of: "\"commits\":["),
-                let end = line[start.upperBound...].firstIndex(of: "]")
-            else { continue }
-            result[id] = line[start.upperBound..<end].split(separator: ",").map {
-                String($0.filter { $0 != "\"" })
-            }
-        }
-        return result
+        try await journalLast { $0["commits"]?.array?.compactMap(\.string) }
     }
 
     /// What the journal's lines say of each update.
     private func journalDescriptions() async throws -> [String: String] {
-        guard try await host.exists(journal) else { return [:] }
-        let text = String(decoding: try await host.read(journal), as: UTF8.self)
-        var result: [String: String] = [:]
-        for line in text.lines {
-            if let id = Self.field("update", line), let description = Self.field("description", line) {
-                result[id] = description
-            }
-        }
-        return result
+        try await journalLast { $0["description"]?.string }
     }
 
-    /// A member of one of our own journal lines, which are flat and whose texts are quoted as `JSON.quoted` does.
-    private static func field(_ name: String, _ line: Substring) -> String? {
-        guard let start = line.range(of: "\"\(name)\":\"") else { return nil }
-        var text = ""
-        var escaped = false
-        for c in line[start.upperBound...] {
-            if escaped {
-                text.append(c == "n" ? "\n" : c == "t" ? "\t" : c)
-                escaped = false
-            } else if c == "\\" {
-                escaped = true
-            } else if c == "\"" {
-                return text
-            } else {
-                text.append(c)
-            }
+    /// What the last line that has something of it says of each update. A line that was not written to its end says nothing.
+    private func journalLast<Value>(_ read: (JSON) -> Value?) async throws -> [String: Value] {
+        guard try await host.exists(journal) else { return [:] }
+        let text = String(decoding: try await host.read(journal), as: UTF8.self)
+        var result: [String: Value] = [:]
+        for line in text.lines {
+            let event: JSON
+            do { event = try JSON(parsing: String(line)) } catch { continue }
+            if let id = event["update"]?.string, let value = read(event) { result[id] = value }
         }
-        return nil
+        return result
     }
 }
