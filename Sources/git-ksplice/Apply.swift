@@ -28,9 +28,7 @@ struct Apply: AsyncParsableCommand {
             applier.checksIdentity = false
         }
         let report = try await Talk.result(of: found.id, isJSON: json) { try await applier.apply(found) }
-        if boot && json { try await BootCommand.keep(found, isJSON: true) }
-        if json { return print(report.json.text) }
-        if !change.quiet {
+        if !change.quiet && !json {
             for (what, names) in [("function", report.functions), ("constant", report.constants)]
             where !names.isEmpty {
                 print("\(names.count) \(what)(s) replaced: \(names.joined(separator: ", "))")
@@ -38,7 +36,7 @@ struct Apply: AsyncParsableCommand {
             if report.hooks > 0 { print("\(report.hooks) hook(s)") }
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
-        if boot { try await BootCommand.keep(found) }
-        print("Done!")
+        if boot { try await BootCommand.keep(found, isJSON: json) }
+        print(json ? report.json.text : "Done!")
     }
 }

@@ -35,13 +35,14 @@ struct EarlyProof {
         }
         let unproven = plan.units.indices.filter { !proven.contains($0) }.map { plan.units[$0].path }
         guard !proven.isEmpty else { return Proof(functions: 0, bytes: 0, unproven: unproven, findings: []) }
+        let units = proven.map { plan.units[$0] }
         var matcher = try Matcher(
-            units: proven.map { plan.units[$0] }, tables: update.manifest.tables, memory: offline.memory,
+            units: units, tables: update.manifest.tables, memory: offline.memory,
             symbols: offline.symbols, isImage: true,
             evidence: MatchEvidence(madeFor: update.manifest.kernel))
         var result = matcher.match()
         result.failures.removeAll { failure in
-            !unprovable.isDisjoint(with: Self.names(of: failure, proven.map { plan.units[$0] }))
+            !unprovable.isDisjoint(with: Self.names(of: failure, units))
         }
         try MatchPlan.check(result, what: "the kernel's image")
         for constant in update.manifest.constants {
