@@ -6,7 +6,7 @@ import Testing
 
 @testable import Core
 
-extension WholeKernelTests {
+extension VirtualMachineTests {
     @Suite struct Ambiguity {
         private struct Case {
             var unit: String

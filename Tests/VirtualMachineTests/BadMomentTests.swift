@@ -89,7 +89,7 @@ extension VirtualMachineTests {
 
         static let boot = SharedBoot { laboratory in
             var guest = Guest(laboratory)
-            guest.configure(commandLine: "", seconds: 250)
+            guest.configure(commandLine: "")
             try await guest.add(.auxv, .cycles, .kexec)
             guest.add(try await laboratory.update(.busyPaths), as: "busy")
             guest.add(try await laboratory.update(.auxv), as: "auxv")

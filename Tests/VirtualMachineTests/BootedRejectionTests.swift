@@ -5,7 +5,7 @@ import Testing
 
 @testable import Core
 
-extension WholeKernelTests {
+extension VirtualMachineTests {
     @Suite struct BootedRejection {
         /// What is damaged of one kernel.
         struct Sample: Sendable, CustomTestStringConvertible {

@@ -43,7 +43,7 @@ extension VirtualMachineTests {
             ] {
                 guest.add(try await laboratory.update(change), as: name)
             }
-            guest.configure(commandLine: parameters, seconds: 120)
+            guest.configure(commandLine: parameters)
             try guest.mount(disk, at: Self.state)
             for (name, command) in steps { guest.step(name, command) }
             return try await guest.run()

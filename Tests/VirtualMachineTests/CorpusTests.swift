@@ -12,6 +12,7 @@ extension Material {
 
 extension VirtualMachineTests {
     @Suite(
+        .tags(.long),
         .enabled(
             if: Material.isPinned, "the archive no longer has the kernels that the sample was chosen from"))
     struct CorpusSample {

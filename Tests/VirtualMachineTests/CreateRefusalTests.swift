@@ -12,12 +12,12 @@ extension VirtualMachineTests {
             sourceLocation: SourceLocation = #_sourceLocation
         ) async throws -> String {
             let laboratory = try await Laboratory.shared()
-            let before = try await laboratory.references()
+            let before = try await laboratory.traces(of: commit)
             let result = try await laboratory.run("create", "--kernel", kernel, commit)
             #expect(result.status == status, "\(result.said)", sourceLocation: sourceLocation)
             #expect(result.text.isEmpty, "\(result.said)", sourceLocation: sourceLocation)
             #expect(result.errorText.contains("fatal: "), "\(result.said)", sourceLocation: sourceLocation)
-            #expect(try await laboratory.references() == before, sourceLocation: sourceLocation)
+            #expect(try await laboratory.traces(of: commit) == before, sourceLocation: sourceLocation)
             return result.errorText
         }
 
@@ -81,11 +81,22 @@ extension VirtualMachineTests {
         }
 
         @Test func compilersWords() async throws {
+            let laboratory = try await Laboratory.shared()
             let said = try await refused(.doesNotCompile, status: Status.fatal)
             #expect(said.contains("kernel/sys.c"))
             #expect(said.contains("'no_such_variable' undeclared"))
-            // Nor does it leave what the preprocessor made, which can be gigabytes.
-            #expect(try await Files.list(Laboratory.shared().workspace + "/work").isEmpty)
+            // Nor does it leave what the preprocessor made, which can be gigabytes: but for creates at work, and those that
+            // are killed, there is nothing.
+            let process = laboratory.folder + "/refused.pid"
+            let again = try await Command(
+                [
+                    "sh", "-c", "echo $$ > \"$0\"; exec \"$@\"", process, laboratory.program, "create",
+                    "--kernel", Laboratory.kernel, try await laboratory.commit(.doesNotCompile),
+                ], directory: laboratory.repository
+            ).run()
+            #expect(again.status == Status.fatal, "\(again.said)")
+            let left = try Files.list(laboratory.workspace + "/work")
+            #expect(try !left.contains(Files.readText(process).trimmed), "\(left)")
         }
 
         @Test("a new function without a caller is no change, and create says why")
@@ -137,8 +148,8 @@ extension VirtualMachineTests {
         @Test("a refusal as JSON tells the same findings, and no update")
         func refusalAsJSON() async throws {
             let laboratory = try await Laboratory.shared()
-            let before = try await laboratory.references()
             let commit = try await laboratory.commit(.several)
+            let before = try await laboratory.traces(of: commit)
             let result = try await laboratory.run(
                 "create", "--kernel", Laboratory.kernel, "--json", "--quiet", commit)
             #expect(result.status == Status.cannotBePatched, "\(result.said)")
@@ -149,7 +160,7 @@ extension VirtualMachineTests {
             #expect(errors.map { $0["file"]?.string } == ["kernel/sys.c", "kernel/taskstats.c"])
             #expect(errors.map { $0["line"]?.number } == [148, 51])
             #expect(answer["update"] == .null)
-            #expect(try await laboratory.references() == before)
+            #expect(try await laboratory.traces(of: commit) == before)
         }
 
         @Test("a header's change counts the files that it reaches")
@@ -177,7 +188,7 @@ extension VirtualMachineTests {
                     ? "CONFIG_CC_VERSION_TEXT=\"gcc-2 (Test 2.95.4) 2.95.4\"" : line
             }
             let said = try await refused(
-                try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
+                try await laboratory.commit(Self.ofOthers), kernel: kernel, status: Status.fatal)
             #expect(said.contains("another compiler"))
             #expect(said.contains("gcc-2 (Test 2.95.4) 2.95.4"))
             #expect(said.contains("hint: "))
@@ -192,10 +203,17 @@ extension VirtualMachineTests {
                     ? "CONFIG_DEBUG_INFO_NONE=y\nCONFIG_SLUB_TINY=y\nCONFIG_KASAN=y" : line
             }
             let said = try await refused(
-                try await laboratory.commit(.dumpable), kernel: kernel, status: Status.fatal)
+                try await laboratory.commit(Self.ofOthers), kernel: kernel, status: Status.fatal)
             #expect(said.contains("config changes in this build environment"), "\(said)")
             _ = try await laboratory.run("kernel", "remove", kernel)
         }
+
+        /// For kernels that nothing is made for; the registered one's updates are other commits'.
+        private static let ofOthers: KernelChange = {
+            var change = KernelChange.dumpable
+            change.name = "prctl: another range, for kernels of another config"
+            return change
+        }()
 
         /// Registers a kernel by the real one's config with some lines changed.
         private func register(_ name: String, _ laboratory: Laboratory, _ change: (String) -> String)
@@ -225,7 +243,7 @@ extension VirtualMachineTests {
             case preparing = "true"
             case compiling = "grep -q '^compiling' \"$3\" 2>/dev/null"
             /// The workspace holds the change at the place of the kernel's source.
-            case sourceChanged = "[ ! -e \"$4\"/tree ]"
+            case sourceChanged = "[ \"$(cat \"$4\"/lock)\" = $program ] && [ ! -e \"$4\"/tree ]"
             case building = "grep -q '^building the update' \"$3\" 2>/dev/null"
         }
 
@@ -241,7 +259,7 @@ extension VirtualMachineTests {
                 "sys: killed in moment \(number)", "kernel/sys.c",
                 "if (arg2 != SUID_DUMP_DISABLE && arg2 != SUID_DUMP_USER) {", "if (arg2 > \(number)) {")
             let commit = try await laboratory.commit(change)
-            let before = try await laboratory.references()
+            let before = try await laboratory.traces(of: commit)
             let script = """
                 "$0" create --kernel "$1" "$2" 2>"$3" & program=$!
                 until \(moment.rawValue); do sleep 0.002; done
@@ -259,7 +277,7 @@ extension VirtualMachineTests {
             ).run()
             let said = try Files.readText(log)
             #expect(result.status == 137, "it ended before it was killed: \(said)")
-            #expect(try await laboratory.references() == before)
+            #expect(try await laboratory.traces(of: commit) == before)
             let update = try await laboratory.update(change)
             #expect(update.output.contains("functions  __do_sys_prctl\n"), "\(update.output)")
         }

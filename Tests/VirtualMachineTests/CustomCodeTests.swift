@@ -5,7 +5,7 @@ import Core
 import Testing
 
 extension VirtualMachineTests {
-    @Suite struct CustomCode {
+    @Suite(.tags(.long)) struct CustomCode {
         static let fields = SharedBoot { laboratory in
             var guest = Guest(laboratory)
             guest.add(try await laboratory.update(.shadow), as: "shadow")

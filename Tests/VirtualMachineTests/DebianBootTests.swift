@@ -61,6 +61,7 @@ private struct DebianMachine {
 
 extension VirtualMachineTests {
     @Suite(
+        .tags(.long),
         .enabled(
             "it needs root who may mount, and the packages systemd, initramfs-tools-core and e2fsprogs",
             DebianMachine.isPossible))

@@ -6,7 +6,7 @@ import Core
 import Testing
 
 extension VirtualMachineTests {
-    @Suite(.serialized) struct ExportedSymbols {
+    @Suite struct ExportedSymbols {
         /// What kbuild would read from `Module.symvers` if the kernel had been built with the change.
         private static func symvers(_ updates: [TestUpdate]) throws -> String {
             try updates.flatMap { update -> [KernelExport] in

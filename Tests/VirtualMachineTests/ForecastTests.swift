@@ -6,7 +6,7 @@ import Testing
 @testable import Core
 
 extension VirtualMachineTests {
-    @Suite struct Forecasts {
+    @Suite(.tags(.long)) struct Forecasts {
         /// A situation, and what check and apply must say in it.
         struct Situation: Sendable, CustomTestStringConvertible {
             var name: String

@@ -5,6 +5,9 @@ import Testing
 @testable import Core
 
 struct Guest {
+    /// In seconds: a boot takes a minute or two, and five times as long on a machine that has much else to do.
+    static let patience = 600
+
     private var machine: VirtualMachine
     private let laboratory: Laboratory
 
@@ -12,6 +15,7 @@ struct Guest {
         self.laboratory = laboratory
         machine = VirtualMachine(bootImage: newKernel ? laboratory.newBootImage : laboratory.oldBootImage)
         machine.programs["bin/git-ksplice"] = laboratory.program
+        machine.timeout = Self.patience
     }
 
     /// Another kernel than the laboratory's.
@@ -52,7 +56,7 @@ struct Guest {
     /// long it may run.
     mutating func configure(
         processor: String? = nil, processors: Int = 2, commandLine: String, memoryMiB: Int = 1024,
-        seconds: Int = 300
+        seconds: Int = patience
     ) {
         machine.timeout = seconds
         machine.processor = processor

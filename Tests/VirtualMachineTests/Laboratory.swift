@@ -46,6 +46,11 @@ struct Laboratory: Sendable {
         newBootImage = try await Self.unpackBootImage(Material.newImage, into: folder)
     }
 
+    /// Where git keeps what is known of the registered kernel. Other tests register kernels of their own.
+    var kernelRef: String {
+        "refs/ksplice/kernels/" + workspace.lastPathComponent.replacing("x86_64-", with: "x86_64/")
+    }
+
     // MARK: - Preparation
 
     static func git(_ arguments: [String], index: String? = nil, input: String = "") async throws -> String {
@@ -116,12 +121,13 @@ struct Laboratory: Sendable {
     /// Makes a commit with a change, by default on top of the kernel's source, and a branch for it.
     func commit(_ change: KernelChange, on parent: String? = nil) async throws -> String {
         let parent = parent ?? base
-        let index = folder + "/index"
+        // Suites make commits at the same time.
+        let temporary = try Files.temporaryDirectory()
+        defer { do { try Files.remove(temporary) } catch { Issue.record("\(error)") } }
+        let index = temporary + "/index"
         _ = try await Self.git(["read-tree", parent], index: index)
         for (path, content) in try await change.files(self, parent) {
-            let file = folder + "/blob"
-            try Files.write(content, to: file)
-            let blob = try await Self.git(["hash-object", "-w", file])
+            let blob = try await Self.git(["hash-object", "-w", "--stdin"], input: content)
             _ = try await Self.git(
                 ["update-index", "--add", "--cacheinfo", "100644,\(blob),\(path)"], index: index)
         }
@@ -136,9 +142,30 @@ struct Laboratory: Sendable {
             .text
     }
 
-    /// Names and values of everything that create may keep in the repository. Kernels are registered meanwhile.
-    func references() async throws -> String {
-        try await Self.git(["for-each-ref", "refs/ksplice/updates", "refs/notes", "refs/ksplice-local"])
+    /// Everything that create may keep of a commit, or of the last one of a range: updates, and the lines of notes. Other
+    /// commits become updates meanwhile. Empty for what names no commit.
+    func traces(of commit: String) async throws -> String {
+        let named = try await Command(
+            ["git", "rev-parse", "-q", "--verify", "\(commit.split(separator: ".").last ?? "")^{commit}"],
+            directory: repository
+        ).run()
+        guard named.succeeded else { return "" }
+        let commit = named.text.trimmed
+        let updates = try await Self.git([
+            "for-each-ref", "--format=%(refname) %(objectname) %(trailers:key=Ksplice-Commits,separator=%2C)",
+            "refs/ksplice/updates", "refs/ksplice-local",
+        ])
+        var traces = updates.lines.filter { $0.contains(commit) }.map { String($0) }
+        let notes = try await Self.git(["for-each-ref", "--format=%(refname)", "refs/notes/ksplice"])
+        for ref in notes.lines {
+            let lines = try await Command(
+                ["git", "notes", "--ref", String(ref), "show", commit], directory: repository
+            ).run()
+            // 1 is git's answer where there is none.
+            guard lines.succeeded || lines.status == 1 else { throw Failure(lines.errorText) }
+            if lines.succeeded { traces.append("\(ref): \(lines.text)") }
+        }
+        return traces.joined(separator: "\n")
     }
 
     // MARK: - The program
@@ -214,16 +241,18 @@ extension Laboratory {
     /// A module of one source file, built by kbuild in the prepared tree of the kernel. `exports` are lines of
     /// `Module.symvers` besides those of the kernel.
     func buildModule(_ name: String, _ source: String, exports: String = "") async throws -> [UInt8] {
+        // An update is made in it first, so that it is prepared.
+        _ = try await update(.dumpable)
         let build = try Files.temporaryDirectory()
         defer { do { try Files.remove(build) } catch { Issue.record("\(error)") } }
-        // Other tests register kernels of their own.
-        let kernel = workspace.lastPathComponent.replacing("x86_64-", with: "x86_64/")
-        let known = try await self.source("exports", at: "refs/ksplice/kernels/" + kernel)
+        let known = try await self.source("exports", at: kernelRef)
         try Files.write(known + exports, to: build + "/symvers")
         try Files.write("obj-m := \(name).o\n", to: build + "/Makefile")
         try Files.write(source, to: "\(build)/\(name).c")
+        // While create works there, its headers may be those of a change.
         try await Command([
-            "make", "-s", "-C", workspace + "/object", "M=" + build, "CC=gcc-12", "HOSTCC=gcc",
+            "flock", workspace + "/lock", "make", "-s", "-C", workspace + "/object", "M=" + build,
+            "CC=gcc-12", "HOSTCC=gcc",
             "KERNELRELEASE=6.1.0-53-amd64", "KBUILD_EXTRA_SYMBOLS=" + build + "/symvers", "modules",
         ]).check("cannot build the module of the test")
         return try Files.read("\(build)/\(name).ko")

@@ -33,12 +33,6 @@ enum Material {
         .filter { !$0.lastPathComponent.contains("-common") }
 }
 
-/// Everything that boots a kernel or compiles a part of one, but for `WholeKernelTests`. One after the other: they share a
-/// repository, and many emulated machines at once would only be slower.
-@Suite(.serialized, .enabled(if: Material.isThere, Material.reason))
+/// Everything that boots a kernel or compiles a part of one.
+@Suite(.places(2), .enabled(if: Material.isThere, Material.reason))
 struct VirtualMachineTests {}
-
-/// What compares code by the megabyte and makes neither commits nor updates: beside the others, which mostly wait for one
-/// machine at a time.
-@Suite(.serialized, .enabled(if: Material.isThere, Material.reason))
-struct WholeKernelTests {}

@@ -69,14 +69,10 @@ extension VirtualMachineTests {
             for (key, value) in [("user.name", "A U Thor"), ("user.email", "author@example.com")] {
                 try await Command(["git", "config", key, value], directory: folder).check()
             }
-            let refs = try await Laboratory.git([
-                "for-each-ref", "--format=%(refname)", "refs/ksplice/kernels",
-            ])
-            let ref = try #require(refs.lines.first)
             try Files.createDirectory(folder + "/ksplice")
             for (file, part) in [(".config", "config"), ("System.map", "symbols")] {
                 let content = try await Command(
-                    ["git", "cat-file", "blob", "\(ref):\(part)"], directory: source
+                    ["git", "cat-file", "blob", "\(laboratory.kernelRef):\(part)"], directory: source
                 ).check()
                 try Files.write(content.output, to: "\(folder)/ksplice/\(file)")
             }

@@ -7,7 +7,7 @@ import Glibc
 import Testing
 
 extension VirtualMachineTests {
-    @Suite(.serialized) struct Reproducibility {
+    @Suite struct Reproducibility {
         static let changes: [KernelChange] = [.newTexts, .module, .header]
 
         /// Another repository with the same kernel.
@@ -81,7 +81,7 @@ extension VirtualMachineTests {
         func verifies() async throws {
             let laboratory = try await Laboratory.shared()
             let update = try await laboratory.update(.newTexts)
-            let before = try await laboratory.references()
+            let before = try await laboratory.traces(of: update.commit)
             let plain = try await laboratory.run("verify", update.commit)
             #expect(plain.status == 0 && plain.text.contains("intact"), "\(plain.said)")
             let rebuilt = try await laboratory.run("verify", "--rebuild", update.commit)
@@ -89,7 +89,7 @@ extension VirtualMachineTests {
             #expect(rebuilt.errorText.contains("building ksplice.ko"), "\(rebuilt.said)")
             let cached = try await laboratory.run("verify", "--rebuild", "--cached", "--quiet", update.commit)
             #expect(cached.status == 0 && cached.errorText.isEmpty, "\(cached.said)")
-            #expect(try await laboratory.references() == before)
+            #expect(try await laboratory.traces(of: update.commit) == before)
         }
 
         @Test("an update that is intact and not what it says")
@@ -122,7 +122,7 @@ extension VirtualMachineTests {
             let update = try Update(archive: await laboratory.update(.newTexts).archive)
             var other = update.manifest
             other.kernel.buildID = String(repeating: "7", count: 40)
-            let archive = laboratory.folder + "/other.tar.gz"
+            let archive = laboratory.folder + "/unregistered.tar.gz"
             try Files.write(try Update(manifest: other, files: update.files).archive(), to: archive)
             let unknown = try await laboratory.run("verify", "--rebuild", archive)
             #expect(

@@ -134,7 +134,7 @@ extension VirtualMachineTests {
             try() { write 1; echo $1: $(cat $update/cause) $(cat $update/conflicts); }
             enter() {
                 echo $1 > /dev/inside & n=0
-                while [ -z "$(cat /dev/inside)" ] && [ $((n += 1)) -lt 100 ]; do usleep 50000; done; usleep 50000
+                while [ -z "$(cat /dev/inside)" ] && [ $((n += 1)) -lt 600 ]; do usleep 50000; done; usleep 200000
             }
             # word, number of the check
             way() {

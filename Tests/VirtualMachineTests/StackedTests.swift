@@ -70,7 +70,7 @@ extension KernelChange {
 }
 
 extension VirtualMachineTests {
-    @Suite struct StackedUpdates {
+    @Suite(.tags(.long)) struct StackedUpdates {
         private static let updates: [(name: String, change: KernelChange)] = [
             ("first", .auxv), ("second", .auxvAgain), ("third", .dumpableOnAuxv), ("beside", .pause),
             ("other", .auxvOtherwise), ("plain", .dumpable),

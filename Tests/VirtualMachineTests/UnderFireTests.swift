@@ -197,8 +197,8 @@ extension VirtualMachineTests {
 
         static let boot = SharedBoot { laboratory in
             var guest = Guest(laboratory)
-            // A cycle takes below a second, most of which is undo's grace period.
-            guest.configure(commandLine: "", seconds: 300 + count)
+            // A cycle takes below a second, most of which is undo's grace period, unless the machine has much else to do.
+            guest.configure(commandLine: "", seconds: Guest.patience + 2 * count)
             try await guest.add(.work, .cycles)
             guest.add(try await laboratory.update(.busyPaths), as: "busy")
             let id = "$(cd /sys/kernel/ksplice; echo \(try await laboratory.update(.busyPaths).id)*)"

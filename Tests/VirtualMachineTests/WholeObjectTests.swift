@@ -5,8 +5,8 @@ import Testing
 
 @testable import Core
 
-extension WholeKernelTests {
-    @Suite struct WholeObjects {
+extension VirtualMachineTests {
+    @Suite(.tags(.long)) struct WholeObjects {
         /// One way to boot, and what the kernel must say of it so that the test is about what it claims.
         struct Boot: Sendable, CustomTestStringConvertible {
             var name: String
@@ -267,7 +267,7 @@ struct Report {
             }
             for (name, reason) in unit.absent {
                 #expect(
-                    WholeKernelTests.WholeObjects.reasons.contains { reason.hasPrefix($0) },
+                    VirtualMachineTests.WholeObjects.reasons.contains { reason.hasPrefix($0) },
                     "\(unit.path): \(name): \(reason)", sourceLocation: sourceLocation)
                 if reason.hasPrefix("it equals") { ambiguous += 1 }
             }
