@@ -41,6 +41,11 @@ struct Status: AsyncParsableCommand {
         for update in updates {
             print("\(update.id.prefix(12))  \(update.state)  \(update.description)")
             if !update.functions.isEmpty { print("    \(update.functions.joined(separator: ", "))") }
+            for (function, patch) in update.overridden {
+                print(
+                    "    '\(function)' is patched by the kernel's own live patching ('\(patch)'), too: its code runs instead"
+                )
+            }
         }
         for (entry, state, reason) in kept?.troubled ?? [] {
             print("\(entry.id.prefix(12))  \(state) at boot  \(entry.description)\n    \(reason)")

@@ -187,7 +187,7 @@ struct GuestProgram: Sendable {
             }
             """)
 
-    /// Attaches a BPF program to the entry of a kernel function, and stays.
+    /// Attaches a BPF program to the entry of a kernel function, or with `exit` behind it to its return, and stays.
     static let fentry = GuestProgram(
         name: "fentry",
         code: """
@@ -241,7 +241,7 @@ struct GuestProgram: Sendable {
                 if (!id) { puts("no such function"); return 1; }
                 memset(&load, 0, sizeof load);
                 load.prog_type = BPF_PROG_TYPE_TRACING;
-                load.expected_attach_type = BPF_TRACE_FENTRY;
+                load.expected_attach_type = argc > 2 ? BPF_TRACE_FEXIT : BPF_TRACE_FENTRY;
                 load.attach_btf_id = id;
                 load.insns = (unsigned long)code;
                 load.insn_cnt = 2;

@@ -10,12 +10,22 @@ public struct LoadedUpdate: Sendable {
     public let pause: Int
     /// From the host's journal; empty where it knows nothing of it.
     public let description: String
+    /// Functions of an applied update that the kernel's own live patching replaces, too, with the live patch: its handler
+    /// stands in front of the redirect, so its code runs and the update's does not.
+    public var overridden: [(function: String, livePatch: String)] = []
 
     public var json: JSON {
         .object([
             ("update", .string(id)), ("state", .string(state)), ("functions", .strings(functions)),
             ("pause_ns", .number(pause)),
             ("description", .string(description)),
+            (
+                "overridden",
+                .array(
+                    overridden.map {
+                        .object([("function", .string($0.function)), ("live_patch", .string($0.livePatch))])
+                    })
+            ),
         ])
     }
 }
@@ -51,15 +61,19 @@ public struct HostUpdates: Sendable {
         let descriptions = try await journalDescriptions()
         let order = try await host.modules().map(\.name).reversed().enumerated()
         let position = Dictionary(order.map { ($0.element, $0.offset) }) { first, _ in first }
+        let livePatches = try await host.livePatches()
         var updates: [LoadedUpdate] = []
         for id in try await UpdateSysfs.loaded(host) {
             let sysfs = UpdateSysfs(host: host, id: id)
             guard let state = try await sysfs.state() else { continue }
-            updates.append(
-                LoadedUpdate(
-                    id: id, state: state, functions: try await sysfs.functions(),
-                    pause: try await sysfs.number("pause_ns"),
-                    description: descriptions[id] ?? ""))
+            var update = LoadedUpdate(
+                id: id, state: state, functions: try await sysfs.functions(),
+                pause: try await sysfs.number("pause_ns"),
+                description: descriptions[id] ?? "")
+            for (patch, functions) in livePatches.sorted(by: { $0.key < $1.key }) where state == "applied" {
+                update.overridden += update.functions.filter(functions.contains).map { ($0, patch) }
+            }
+            updates.append(update)
         }
         return updates.sorted {
             (position[Applier.moduleName($0.id)] ?? 0) < (position[Applier.moduleName($1.id)] ?? 0)
