@@ -199,8 +199,11 @@ extension VirtualMachineTests {
             var guest = Guest(laboratory)
             // A cycle takes below a second, most of which is undo's grace period, unless the machine has much else to do.
             guest.configure(commandLine: "", seconds: Guest.patience + 2 * count)
-            try await guest.add(.work, .cycles)
+            try await guest.add(.work, .cycles, .shadows)
             guest.add(try await laboratory.update(.busyPaths), as: "busy")
+            guest.add(try await laboratory.update(.shadowFire), as: "shadow")
+            let shadow =
+                "$(cd /sys/kernel/ksplice; echo \(try await laboratory.update(.shadowFire).id)*)"
             let id = "$(cd /sys/kernel/ksplice; echo \(try await laboratory.update(.busyPaths).id)*)"
             func load(_ work: String) -> String {
                 """
@@ -224,6 +227,14 @@ extension VirtualMachineTests {
             guest.step("memory before", memory)
             guest.step("quiet", "cycles \(id) \(quiet)")
             guest.step("memory after", memory)
+            guest.step(
+                "shadows",
+                """
+                git-ksplice apply -q shadow.tar.gz && echo 0 > /sys/kernel/ksplice/\(shadow)/enabled
+                rm -f /tmp/stop; shadows > /tmp/shadows & pid=$!
+                sleep 1; cycles \(shadow) \(count); status=$?; touch /tmp/stop; wait $pid; echo "work ended with $?"
+                cat /tmp/shadows; exit $status
+                """)
             return try await guest.run()
         }
 
@@ -242,6 +253,16 @@ extension VirtualMachineTests {
                 }
             }
             #expect(try report.output("fire").contains("\(Self.count) cycles, "))
+            #expect(report.warnings == [])
+        }
+
+        @Test("shadow variables are right while their update comes and goes, and each is released")
+        func shadows() async throws {
+            let report = try await Self.boot.report()
+            let said = try report.output("shadows")
+            #expect(said.contains("\(Self.count) cycles, ") && said.contains("work ended with 0"), "\(said)")
+            #expect(
+                said.ranges(of: "with some, without some").count == 4 && !said.contains("wrong"), "\(said)")
             #expect(report.warnings == [])
         }
 
