@@ -49,12 +49,13 @@ void ksplice_module_text(const struct module *module, unsigned long *first, unsi
 }
 
 /*
- * Takes a reference; the caller has disabled preemption, so that the module is still there. Only on a live module: a
- * reference on one that is being loaded does not keep it, it is freed nevertheless when its init function fails.
+ * Takes a reference; the caller has disabled preemption, so that the module is still there. Only on a live module, or one
+ * that waits for us (late.c): a reference on one that is being loaded does not keep it, it is freed nevertheless when its
+ * init function fails.
  */
 static bool get_module(struct ksplice_record *record, struct module *module)
 {
-	if (!module || READ_ONCE(module->state) != MODULE_STATE_LIVE ||
+	if (!module || (READ_ONCE(module->state) != MODULE_STATE_LIVE && module != record->coming) ||
 	    record->module_count == record->module_room || !try_module_get(module))
 		return false;
 	record->modules[record->module_count++] = module;
@@ -129,8 +130,92 @@ fail:
 	return -ENODEV;
 }
 
+static bool holds(const struct ksplice_record *record, const struct module *module)
+{
+	unsigned int i;
+
+	for (i = 0; i < record->module_count; i++)
+		if (record->modules[i] == module)
+			return true;
+	return false;
+}
+
+/* In the module, or in an update for it? The caller holds ksplice_mutex. */
+static bool is_of(u64 address, const struct module *module)
+{
+	const struct ksplice_record *record;
+
+	if (within_module(address, module))
+		return true;
+	list_for_each_entry(record, &ksplice_records, list)
+		if (within_module(address, record->update->owner))
+			return holds(record, module);
+	return false;
+}
+
+/*
+ * If the update is for a module that is being loaded and waits for it, it is for nothing else: all of it is given up if that
+ * module does not come up.
+ */
+static bool is_only_for(const struct ksplice_update *update, const struct module *module)
+{
+	bool only = true;
+	unsigned int i;
+
+	mutex_lock(&ksplice_mutex);
+	for (i = 0; i < update->table->function_count; i++)
+		only = only && is_of(update->functions[i].old_start, module);
+	for (i = 0; i < update->table->part_count; i++)
+		only = only && is_of(update->parts[i].old_start, module);
+	for (i = 0; i < update->table->data_count; i++)
+		only = only && is_of(update->data[i].address, module);
+	mutex_unlock(&ksplice_mutex);
+	return only;
+}
+
+static void leave_gate(struct ksplice_record *record)
+{
+	if (record->coming)
+		ksplice_leave_gate(record->coming);
+	record->coming = NULL;
+}
+
+static bool forget_module(struct ksplice_record *record, const struct module *module)
+{
+	unsigned int i, kept = 0;
+
+	for (i = 0; i < record->module_count; i++)
+		if (record->modules[i] != module)
+			record->modules[kept++] = record->modules[i];
+	if (kept == record->module_count)
+		return false;
+	record->module_count = kept;
+	return true;
+}
+
+/*
+ * A module goes though it is held, because its init function failed: nobody runs its code any more. What stands on it is
+ * not applied any more, and never again.
+ */
+void ksplice_give_up(struct module *module)
+{
+	struct ksplice_record *record;
+
+	mutex_lock(&ksplice_mutex);
+	list_for_each_entry(record, &ksplice_records, list) {
+		if (!forget_module(record, module))
+			continue;
+		pr_warn("%.12s: module %s did not come up; the update's part for it is given up\n", record->id,
+			module->name);
+		record->leaving = true;
+		ksplice_abandon(record);
+	}
+	mutex_unlock(&ksplice_mutex);
+}
+
 static void free_record(struct ksplice_record *record)
 {
+	leave_gate(record);
 	put_modules(record);
 	kfree(record->files);
 	kvfree(record->modules);
@@ -226,7 +311,8 @@ int ksplice_register(struct ksplice_update *update)
 	record = new_record(update, names);
 	if (record) {
 		ksplice_hide_new_exports(record);
-		ret = get_modules(record);
+		record->coming = ksplice_enter_gate(update);
+		ret = record->coming && !is_only_for(update, record->coming) ? -EINVAL : get_modules(record);
 		if (ret)
 			free_record(record);
 		else
@@ -237,6 +323,7 @@ int ksplice_register(struct ksplice_update *update)
 		module_put(THIS_MODULE);
 		return ret;
 	}
+	leave_gate(record);
 	update->record = record;
 	update->core = THIS_MODULE;
 	pr_info("%.12s: loaded\n", record->id);
@@ -264,11 +351,19 @@ void ksplice_unregister(struct ksplice_update *update)
 
 static int __init ksplice_init(void)
 {
-	return ksplice_sysfs_init();
+	int ret = ksplice_sysfs_init();
+
+	if (ret)
+		return ret;
+	ret = ksplice_late_init(ksplice_sysfs_root());
+	if (ret)
+		ksplice_sysfs_exit();
+	return ret;
 }
 
 static void __exit ksplice_exit(void)
 {
+	ksplice_late_exit();
 	ksplice_sysfs_exit();
 	ksplice_transition_exit();
 }

@@ -3,7 +3,7 @@
  * What the files of ksplice.ko share. core.c keeps the books of what tables.c let in, sysfs.c shows them, apply.c
  * changes code with the help of check.c (is it still what was matched?), stack.c (is nobody in it?), text.c and data.c
  * (write it), tracer.c (redirect without writing it) and hooks.c (what does the author want besides?). transition.c
- * takes the requests. exports.c shows modules what applied updates export.
+ * takes the requests, late.c waits for modules that are not there yet. exports.c shows modules what applied updates export.
  * shadow.c serves the code of updates, window.c user space that matches.
  */
 #ifndef KSPLICE_INTERNAL_H
@@ -107,6 +107,7 @@ struct ksplice_record {
 
 	unsigned int exports, gpl_exports;	/* of the update module, while they are hidden, too */
 	struct module **modules;	/* references */
+	struct module *coming;		/* one of them, that is being loaded, until it is registered; NULL for none */
 	unsigned int module_count, module_room;
 	struct ksplice_site *sites;	/* one per function */
 	struct ksplice_shadow_use *uses;	/* one per declared id */
@@ -137,11 +138,13 @@ extern const char * const ksplice_cause_words[];
 #define KSPLICE_ID_SIZE		64	/* hexadecimal digits */
 
 /* core.c */
+void ksplice_give_up(struct module *module);
 void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end);
 
 /* tables.c */
 const char *ksplice_check_tables(const struct ksplice_update *update);
 int ksplice_count_modules(const struct ksplice_update *update);
+bool ksplice_is_identity(const char *id);
 
 /* hooks.c */
 extern const char * const ksplice_hook_words[];
@@ -170,6 +173,7 @@ void ksplice_write_data(struct ksplice_record *record, bool undo);
 bool ksplice_add_step(struct list_head *steps, struct ksplice_record *record, bool undo);
 void ksplice_drop_steps(struct list_head *steps);
 int ksplice_make_transition(struct list_head *steps);
+void ksplice_abandon(struct ksplice_record *record);
 
 /* transition.c: 0 or a negative error number */
 int ksplice_set(struct ksplice_record *record, bool enable);
@@ -207,8 +211,18 @@ bool ksplice_write_sites(struct ksplice_record *record, bool undo);
 /* window.c */
 int ksplice_open_window(void);
 
+/* late.c */
+int ksplice_late_init(struct kobject *root);
+void ksplice_late_exit(void);
+int ksplice_late_text(char *text);
+int ksplice_set_helper(const char *path, size_t size);
+int ksplice_show_helper(char *to);
+struct module *ksplice_enter_gate(const struct ksplice_update *update);
+void ksplice_leave_gate(const struct module *module);
+
 /* sysfs.c */
 int ksplice_sysfs_init(void);
+struct kobject *ksplice_sysfs_root(void);
 void ksplice_sysfs_exit(void);
 int ksplice_sysfs_add(struct ksplice_record *record);
 void ksplice_sysfs_remove(struct ksplice_record *record);

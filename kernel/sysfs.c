@@ -52,8 +52,34 @@ static ssize_t transition_store(struct kobject *kobj, struct kobj_attribute *att
 }
 static struct kobj_attribute transition_attr = __ATTR_RW_MODE(transition, 0600);
 
+static ssize_t await_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf, size_t count)
+{
+	char *text = kstrndup(buf, count, GFP_KERNEL);
+	int ret;
+
+	if (!text)
+		return -ENOMEM;
+	ret = ksplice_late_text(text);
+	kfree(text);
+	return ret ? ret : count;
+}
+static struct kobj_attribute await_attr = __ATTR(await, 0200, NULL, await_store);
+
+static ssize_t helper_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return ksplice_show_helper(buf);
+}
+
+static ssize_t helper_store(struct kobject *kobj, struct kobj_attribute *attr, const char *buf, size_t count)
+{
+	int ret = ksplice_set_helper(buf, count);
+
+	return ret ? ret : count;
+}
+static struct kobj_attribute helper_attr = __ATTR_RW_MODE(helper, 0600);
+
 static struct attribute *root_attrs[] = {
-	&version_attr.attr, &window_attr.attr, &transition_attr.attr, NULL
+	&version_attr.attr, &window_attr.attr, &transition_attr.attr, &await_attr.attr, &helper_attr.attr, NULL
 };
 static const struct attribute_group root_group = { .attrs = root_attrs };
 
@@ -172,7 +198,14 @@ static ssize_t contents_show(struct kobject *kobj, struct kobj_attribute *attr, 
 }
 static struct kobj_attribute contents_attr = __ATTR_RO(contents);
 
+static ssize_t update_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", to_record(kobj)->update->table->update);
+}
+static struct kobj_attribute update_attr = __ATTR_RO(update);
+
 static struct attribute *update_attrs[] = {
+	&update_attr.attr,
 	&enabled_attr.attr, &state_attr.attr, &cause_attr.attr, &conflicts_attr.attr, &hook_attr.attr,
 	&pause_ns_attr.attr, &tries_attr.attr, &stacks_attr.attr, &resident_attr.attr, &contents_attr.attr,
 	NULL
@@ -304,6 +337,11 @@ int ksplice_sysfs_init(void)
 	if (ret)
 		kobject_put(root);
 	return ret;
+}
+
+struct kobject *ksplice_sysfs_root(void)
+{
+	return root;
 }
 
 void ksplice_sysfs_exit(void)

@@ -15,6 +15,7 @@
 #define MAX_NAMES	1024
 #define MAX_OLD_SIZE	(1 << 24)
 #define MAX_DATA_SIZE	(1 << 20)
+
 /* Do @size bytes at @address belong to the update module? */
 static bool is_own(const struct ksplice_update *update, u64 address, u64 size)
 {
@@ -48,10 +49,18 @@ static bool is_own_expected(const struct ksplice_update *update, u64 expected, u
 	return old_size && old_size <= MAX_OLD_SIZE && is_own(update, expected, 2 * old_size);
 }
 
-static const char *check_head(const struct ksplice_table *table)
+bool ksplice_is_identity(const char *id)
 {
 	unsigned int i;
 
+	for (i = 0; i < KSPLICE_ID_SIZE; i++)
+		if (!isdigit(id[i]) && !(id[i] >= 'a' && id[i] <= 'f'))
+			return false;
+	return id[KSPLICE_ID_SIZE] == '\0';
+}
+
+static const char *check_head(const struct ksplice_table *table)
+{
 	if (table->abi != KSPLICE_ABI)
 		return "was made for another version of ksplice.ko";
 	if (table->function_count > MAX_FUNCTIONS || table->part_count > MAX_PARTS ||
@@ -62,11 +71,8 @@ static const char *check_head(const struct ksplice_table *table)
 		return "changes nothing";
 	if (table->flags & ~(KSPLICE_UPDATE_RESIDENT | KSPLICE_UPDATE_EXPORTS) || table->reserved)
 		return "has an unknown flag";
-	for (i = 0; i < KSPLICE_ID_SIZE; i++)
-		if (!isdigit(table->id[i]) && !(table->id[i] >= 'a' && table->id[i] <= 'f'))
-			return "has an identity that is not 64 hexadecimal digits";
-	if (table->id[KSPLICE_ID_SIZE])
-		return "has an identity that is too long";
+	if (!ksplice_is_identity(table->id) || !ksplice_is_identity(table->update))
+		return "has an identity that is not 64 hexadecimal digits";
 	return NULL;
 }
 

@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #endif
 
-#define KSPLICE_ABI 3
+#define KSPLICE_ABI 4
 
 /* Section .ksplice.functions, symbol ksplice_functions: one for each replaced function. */
 struct ksplice_function {
@@ -86,7 +86,9 @@ struct ksplice_table {
 	__u32 shadow_count;
 	__u32 data_count;
 	__u32 reserved;
-	char id[72];		/* loader: the update's identity, 64 hexadecimal digits, NUL-terminated */
+	/* loader; both are 64 hexadecimal digits, NUL-terminated */
+	char id[72];		/* of what this module holds: an update, or the part of one that is one module's */
+	char update[72];	/* of the whole update */
 };
 
 /* addresses of the update's own code or data may be kept by the kernel: it stays loaded after undo */

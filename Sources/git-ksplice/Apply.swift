@@ -8,6 +8,7 @@ struct Apply: AsyncParsableCommand {
         usage: "git ksplice apply [<options>] (<update> | <commit> | <ref> | <file>)")
 
     @OptionGroup var change: ChangeOptions
+    @OptionGroup var late: LateOptions
 
     @Flag(help: "Apply it at each boot of this kernel, too.")
     var boot = false
@@ -23,6 +24,8 @@ struct Apply: AsyncParsableCommand {
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet || json))
         applier.patience = change.patience
+        applier.late = try Locations.late
+        applier.latePolicy = late.policy
         if getenv("GIT_KSPLICE_TEST_IGNORE_IDENTITY") != nil {
             Talk.warning("the kernel's identity is not compared; run-pre matching decides")
             applier.checksIdentity = false
@@ -34,7 +37,10 @@ struct Apply: AsyncParsableCommand {
                 print("\(names.count) \(what)(s) replaced: \(names.joined(separator: ", "))")
             }
             if report.hooks > 0 { print("\(report.hooks) hook(s)") }
-            print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
+            Talk.waiting(report)
+            if report.tries > 0 {
+                print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
+            }
         }
         if boot { try await BootCommand.keep(found, isJSON: json) }
         print(json ? report.json.text : "Done!")

@@ -33,12 +33,15 @@ struct BootApply: AsyncParsableCommand {
         boot.deadline = ContinuousClock.now.advanced(by: .seconds(Self.budget))
         var applier = Applier(host: host) { _ in }
         applier.patience = Patience(timeout: timeout)
+        let late = try Locations.late
+        applier.late = late
+        // In the initial file system this program may have another path.
+        try await late.announce()
         let ready = applier
         let report = try await boot.run(
-            preparing: { update in
+            preparing: { _ in
                 // The default action of the signal ends this process, whose mark stays.
                 alarm(UInt32(clamping: limit))
-                if !early { try await loadModules(update, host) }
             },
             applying: { update in
                 defer { alarm(0) }
@@ -51,18 +54,6 @@ struct BootApply: AsyncParsableCommand {
         }
         for (entry, result) in report.results { tell(entry, result) }
         if !report.isComplete, !early { throw ExitCode(ExitStatus.no.rawValue) }
-    }
-
-    /// Loads the modules that an update changes, so that nothing ever runs their old code. If one does not load, apply says
-    /// what is missing.
-    private func loadModules(_ update: Update, _ host: LocalHost) async throws {
-        let loaded = Set(try await host.modules().map(\.name))
-        for module in update.manifest.modules where !loaded.contains(module) {
-            var command = Command(["modprobe", "--use-blacklist", "--", module])
-            command.outputLimit = 1 << 16
-            let result = try await command.run()
-            if !result.succeeded { Talk.warning("cannot load '\(module)': \(result.errorText.trimmed)") }
-        }
     }
 
     private func tell(_ entry: BootList.Entry, _ result: BootReport.Result) {

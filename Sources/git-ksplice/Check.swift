@@ -18,7 +18,8 @@ struct Check: AsyncParsableCommand {
     func run() async throws {
         let host = LocalHost()
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
-        let applier = Applier(host: host, progress: Talk.progress(isQuiet: json))
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: json))
+        applier.late = try Locations.late
         let forecast = try await applier.check(found, mayLoad: window)
         if json {
             print(forecast.json(id: found.id).text)
@@ -40,6 +41,10 @@ struct Check: AsyncParsableCommand {
         if !replaced.isEmpty { print("  replaces   \(replaced.joined(separator: ", "))") }
         if !forecast.hooks.isEmpty {
             print("  hooks      \(forecast.hooks.joined(separator: ", ")) (not run)")
+        }
+        if !forecast.waiting.isEmpty {
+            print(
+                "  waits for  \(forecast.waiting.joined(separator: ", ")) (not loaded; changed when loaded)")
         }
         for function in forecast.traced {
             let who = function.tracers.isEmpty ? "" : " by " + function.tracers.joined(separator: ", ")

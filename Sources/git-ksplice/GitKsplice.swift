@@ -14,8 +14,8 @@ struct GitKsplice: AsyncParsableCommand {
         subcommands: [
             Init.self, KernelCommand.self, Create.self, List.self, Show.self, Export.self, Check.self,
             Apply.self,
-            Upgrade.self, Undo.self, Status.self, BootCommand.self, Test.self, Match.self, Verify.self,
-            Explain.self,
+            Upgrade.self, Undo.self, Status.self, BootCommand.self, Late.self, Test.self, Match.self,
+            Verify.self, Explain.self,
         ],
         helpNames: [.long, .short])
 

@@ -40,6 +40,11 @@ enum Locations {
     /// This machine, with its journal.
     static var host: LocalHost { LocalHost(journal: journal) }
 
+    /// How updates wait on this machine for modules that are not loaded.
+    static var late: LateUpdates {
+        get throws { LateUpdates(host: host, program: try executable()) }
+    }
+
     private static func find(
         _ what: String, installed: String, inTree: String, holding file: String, variable: String,
         beside sibling: String? = nil

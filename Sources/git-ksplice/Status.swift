@@ -14,7 +14,9 @@ struct Status: AsyncParsableCommand {
 
     func run() async throws {
         let host = LocalHost()
-        let updates = try await HostUpdates(host: host, journal: Locations.journal).all()
+        var known = HostUpdates(host: host, journal: Locations.journal)
+        known.late = try Locations.late
+        let updates = try await known.all()
         let standings = try await standings(updates, host)
         let kept = await kept(host)
         if json {
@@ -46,6 +48,7 @@ struct Status: AsyncParsableCommand {
                     "    '\(function)' is patched by the kernel's own live patching ('\(patch)'), too: its code runs instead"
                 )
             }
+            if !update.waiting.isEmpty { print("    waits for \(update.waiting.joined(separator: ", "))") }
         }
         for (entry, state, reason) in kept?.troubled ?? [] {
             print("\(entry.id.prefix(12))  \(state) at boot  \(entry.description)\n    \(reason)")
@@ -65,6 +68,6 @@ struct Status: AsyncParsableCommand {
     private func standings(_ updates: [LoadedUpdate], _ host: LocalHost) async throws -> [UpdateStanding]? {
         guard let ref else { return nil }
         return try await UpdateStore(try await Repository()).standing(
-            of: updates.filter { $0.state == "applied" }, to: ref, kernel: try await host.identity())
+            of: updates.filter(\.isInEffect), to: ref, kernel: try await host.identity())
     }
 }

@@ -27,6 +27,12 @@ enum Talk {
         for hint in failure.hints { line("hint: " + hint) }
     }
 
+    /// Which modules an update waits for.
+    static func waiting(_ report: ApplyReport) {
+        guard !report.waiting.isEmpty else { return }
+        print("waiting for \(report.waiting.joined(separator: ", ")): not loaded; changed when loaded")
+    }
+
     static func warning(_ text: String) { line("warning: " + text) }
 
     /// What a change of an update gives. Where JSON is wanted, a failure is printed as such instead of on standard error.

@@ -27,6 +27,7 @@ struct Undo: AsyncParsableCommand {
         let host = Locations.host
         var updates = HostUpdates(host: host, journal: Locations.journal)
         updates.patience = change.patience
+        updates.late = try Locations.late
         let targets = try await targets(updates, host)
         if targets.isEmpty {
             if !json { print("no update is applied") }
@@ -49,7 +50,7 @@ struct Undo: AsyncParsableCommand {
     }
 
     private func targets(_ updates: HostUpdates, _ host: LocalHost) async throws -> [LoadedUpdate] {
-        guard let update else { return try await updates.all().filter { $0.state == "applied" }.reversed() }
+        guard let update else { return try await updates.all().filter(\.isInEffect).reversed() }
         if let found = try await updates.find(update) { return [found] }
         let id = try await identity(update, host)
         guard let found = try await updates.find(id) else {

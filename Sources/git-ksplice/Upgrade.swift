@@ -16,6 +16,7 @@ struct Upgrade: AsyncParsableCommand {
     var all = false
 
     @OptionGroup var change: ChangeOptions
+    @OptionGroup var late: LateOptions
 
     @Flag(help: "Let the new updates come back at each boot of this kernel, and the undone ones no more.")
     var boot = false
@@ -31,7 +32,8 @@ struct Upgrade: AsyncParsableCommand {
             let update = try await UpdateSource.load(spec, kernel: kernel)
             if !wanted.contains(where: { $0.id == update.id }) { wanted.append(update) }
         }
-        let loaded = HostUpdates(host: host, journal: Locations.journal)
+        var loaded = HostUpdates(host: host, journal: Locations.journal)
+        loaded.late = try Locations.late
         var named: [LoadedUpdate] = []
         for spec in undo {
             guard let found = try await loaded.find(spec) else {
@@ -41,6 +43,8 @@ struct Upgrade: AsyncParsableCommand {
         }
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet))
         applier.patience = change.patience
+        applier.late = loaded.late
+        applier.latePolicy = late.policy
         let report = try await Upgrader(applier, loaded).run(wanted, undoing: named, all: all)
         if !change.quiet {
             for undone in report.undone {
@@ -50,6 +54,7 @@ struct Upgrade: AsyncParsableCommand {
             }
             for applied in report.applied {
                 print("update \(applied.id.prefix(12)) applied: \(applied.functions.joined(separator: ", "))")
+                Talk.waiting(applied)
             }
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }

@@ -157,6 +157,6 @@ import Testing
             }
         }
         #expect(try words("kinds") == HookKind.allCases.map(\.number) + [UInt32(HookKind.allCases.count)])
-        #expect(try words("sizes") == [ModuleResolver.tableVersion, 24, 16, 40, 104, 32, 24, 24])
+        #expect(try words("sizes") == [ModuleResolver.tableVersion, 24, 16, 40, 176, 32, 24, 24])
     }
 }

@@ -14,8 +14,8 @@ import Testing
         struct fn functions[1] S(".ksplice.functions") = {{0, 8, 0, 0, 0, expected + 16, 0, 2}};
         struct d { unsigned long a, size, content; char *expected; unsigned long name; };
         struct d constants[1] S(".ksplice.data") = {{0, 6, 0, expected + 40, 0}};
-        struct { unsigned abi, n, parts, flags, hooks, shadows, data, reserved; char id[72]; } table
-            S(".ksplice.table") = {3, 1, 0, 0, 0, 0, 1, 0, ""};
+        struct { unsigned abi, n, parts, flags, hooks, shadows, data, reserved; char id[72], update[72]; } table
+            S(".ksplice.table") = {4, 1, 0, 0, 0, 0, 1, 0, "", ""};
         char this_module[128] S(".gnu.linkonce.this_module") = "........................ksplice_000000000000";
         char info[] S(".modinfo") = "license=GPL\\0vermagic=6.1.187 SMP preempt mod_unload modversions \\0name=ksplice_000000000000";
         char versions[64] S("__versions") = "x";
@@ -102,7 +102,8 @@ import Testing
             site: 5, isTraceable: true)
         let constant = MatchedConstant(
             name: "c", address: 0xffff_ffff_8200_0040, bytes: [11, 12, 13, 14, 15, 16])
-        try module.fillTables(functions: [code], parts: [], data: [constant], id: id)
+        let whole = String(repeating: "e", count: 64)
+        try module.fillTables(functions: [code], parts: [], data: [constant], id: id, update: whole)
         let object = try ObjectFile(module.bytes, name: "u.ko")
         let functions = object.sections[try #require(object.section(named: ".ksplice.functions"))].contents
         #expect(functions.load(UInt64.self, at: 0) == code.address && functions.load(UInt64.self, at: 8) == 7)
@@ -110,24 +111,27 @@ import Testing
         let expected = object.sections[try #require(object.section(named: ".ksplice.expected"))].contents
         #expect(Array(expected[16..<30]) == code.bytes + code.mask)
         let table = object.sections[try #require(object.section(named: ".ksplice.table"))].contents
-        #expect(table.string(at: 32) == id)
+        #expect(table.string(at: 32) == id && table.string(at: 104) == whole)
         let data = object.sections[try #require(object.section(named: ".ksplice.data"))].contents
         #expect(data.load(UInt64.self, at: 0) == constant.address)
         #expect(Array(expected[40..<46]) == constant.bytes)
         #expect(throws: Failure.self) {
-            try module.fillTables(functions: [code, code], parts: [], data: [constant], id: id)
+            try module.fillTables(
+                functions: [code, code], parts: [], data: [constant], id: id, update: whole)
         }
-        #expect(throws: Failure.self) { try module.fillTables(functions: [code], parts: [], id: id) }
+        #expect(throws: Failure.self) {
+            try module.fillTables(functions: [code], parts: [], id: id, update: whole)
+        }
         var short = constant
         short.bytes.removeLast()
         #expect(throws: Failure.self) {
-            try module.fillTables(functions: [code], parts: [], data: [short], id: id)
+            try module.fillTables(functions: [code], parts: [], data: [short], id: id, update: whole)
         }
         var large = code
         large.bytes += [8, 9]
         large.mask += [0xff, 0xff]
         #expect(throws: Failure.self) {
-            try module.fillTables(functions: [large], parts: [], data: [constant], id: id)
+            try module.fillTables(functions: [large], parts: [], data: [constant], id: id, update: whole)
         }
     }
 

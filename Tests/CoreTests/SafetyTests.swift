@@ -36,7 +36,9 @@ import Testing
         #expect(editor.contents(try editor.section(".ksplice.table")).isEmpty)
         var module = try ModuleResolver(bytes, name: "u.ko")
         #expect(throws: Failure.self) {
-            try module.fillTables(functions: [], parts: [], id: String(repeating: "0", count: 64))
+            try module.fillTables(
+                functions: [], parts: [], id: String(repeating: "0", count: 64),
+                update: String(repeating: "0", count: 64))
         }
     }
 

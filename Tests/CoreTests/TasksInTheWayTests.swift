@@ -69,9 +69,9 @@ import Testing
     }
 
     @Test func whoIsInTheWayIsTold() async throws {
-        let sysfs = UpdateSysfs(host: host([EBUSY]), id: "id")
+        let step = Transition.Step(id: "id", whole: "id", isUndo: false)
         let failure = try await #require(throws: Failure.self) {
-            try await sysfs.enable(Patience(timeout: 0)) { _ in }
+            try await Transition(host([EBUSY]), [step], Patience(timeout: 0)).make { _ in }
         }
         #expect(failure.status == .busy)
         #expect(
@@ -88,7 +88,8 @@ import Testing
     @Test func progressIsToldOnce() async throws {
         let host = host([EBUSY, EBUSY])
         var waited = 0
-        _ = try await UpdateSysfs(host: host, id: "id").enable(Patience(timeout: 600)) { _ in
+        let step = Transition.Step(id: "id", whole: "id", isUndo: false)
+        _ = try await Transition(host, [step], Patience(timeout: 600)).make { _ in
             waited += 1
             host.files[Self.folder + "/conflicts"] = "8 other f reliable\n"
         }
@@ -105,8 +106,10 @@ import Testing
                 // Another one takes its turn.
                 host.files[Self.folder + "/conflicts"] = "8 other f reliable\n"
             }
-            let (pause, tries) = try await UpdateSysfs(host: host, id: "id")
-                .disable(Patience(timeout: 600, nudges: nudges), progress: wait)
+            let step = Transition.Step(id: "id", whole: "id", isUndo: true)
+            let (pause, tries) = try await Transition(
+                host, [step], Patience(timeout: 600, nudges: nudges)
+            ).make(progress: wait)
             #expect(pause == 1000 && tries == 3)
             #expect(host.held == (nudges ? [[], [7], [7, 8]] : [[], [], []]))
             #expect(waited == ["waiting for sleeper[7] in f, asleep for 8 s, swapper/1[0] in g (possibly)"])

@@ -63,7 +63,9 @@ import Testing
         let kernel = GitFixture.update().manifest.kernel
         func standing(_ ref: String, _ applied: String...) async throws -> [String] {
             let loaded = applied.map {
-                LoadedUpdate(id: $0, state: "applied", functions: [], pause: 0, description: "")
+                LoadedUpdate(
+                    id: $0, state: "applied", waiting: [], parts: [], functions: [], pause: 0, description: ""
+                )
             }
             return try await store.standing(of: loaded, to: ref, kernel: kernel).map {
                 "\($0.word) \($0.id == secondAgain ? second : $0.id)"

@@ -259,16 +259,19 @@ extension ModuleResolver {
         static let partExpected = 16
         static let dataSize = 40
         static let dataExpected = 24
-        static let abi: UInt32 = 3
+        static let abi: UInt32 = 4
         static let tableID = 32
         static let tableDataCount = 24
-        static let tableSize = 104
+        static let tableUpdate = 104
+        static let tableSize = 176
     }
 
-    /// Fills the update's tables (kernel/update.h): addresses, redirect sites, expected bytes and masks, identity.
+    /// Fills the update's tables (kernel/update.h): addresses, redirect sites, expected bytes and masks, the identities
+    /// of what the module holds and of the whole update.
     /// The order is that of the tables. Fails where counts or sizes do not agree with what the module holds.
     public mutating func fillTables(
-        functions: [ExpectedCode], parts: [ExpectedCode], data: [MatchedConstant] = [], id: String
+        functions: [ExpectedCode], parts: [ExpectedCode], data: [MatchedConstant] = [], id: String,
+        update: String
     ) throws {
         let table = try editor.section(".ksplice.table")
         var head = editor.contents(table)
@@ -276,9 +279,11 @@ extension ModuleResolver {
             head.load(UInt32.self, at: 4).map({ Int($0) }) == functions.count,
             head.load(UInt32.self, at: 8).map({ Int($0) }) == parts.count,
             head.load(UInt32.self, at: Layout.tableDataCount).map({ Int($0) }) == data.count,
-            id.utf8.count == 64
+            id.utf8.count == 64, update.utf8.count == 64
         else { throw editor.malformed("its tables are not those that were expected") }
-        head.replaceSubrange(Layout.tableID..<Layout.tableID + 64, with: Array(id.utf8))
+        for (place, text) in [(Layout.tableID, id), (Layout.tableUpdate, update)] {
+            head.replaceSubrange(place..<place + 64, with: Array(text.utf8))
+        }
         editor.replaceContents(table, with: head)
         let expected = try editor.section(".ksplice.expected")
         var code = editor.contents(expected)

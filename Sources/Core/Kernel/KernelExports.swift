@@ -37,6 +37,13 @@ public func readExports(memory: any KernelMemory, sections: [String: Range<UInt6
     try readExports(memory: memory) { name in sections["__" + name].map { ($0.lowerBound, $0.upperBound) } }
 }
 
+extension [KernelExport] {
+    /// The checksums by name of those that every module may use; 0 where there are none.
+    var checksums: [String: UInt32] {
+        Dictionary(filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }) { first, _ in first }
+    }
+}
+
 /// Where a table begins and, where that is known, ends. Nil where the kernel has no such table.
 private typealias TableBounds = (_ name: String) -> (start: UInt64, stop: UInt64?)?
 

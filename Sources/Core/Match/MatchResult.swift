@@ -64,6 +64,13 @@ public struct MatchResult: Sendable {
         public var nanoseconds: UInt64 = 0
         /// Functions that matched only instruction by instruction.
         public var walked = 0
+
+        mutating func add(_ other: Statistics) {
+            functions += other.functions
+            bytes += other.bytes
+            nanoseconds += other.nanoseconds
+            walked += other.walked
+        }
     }
 
     /// By unit, in the order of the symbol table.

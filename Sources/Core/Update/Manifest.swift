@@ -4,7 +4,7 @@
 
 /// What an update is for, what it holds, and what applying it needs.
 public struct Manifest: Sendable, Equatable {
-    public static let formatVersion = 2
+    public static let formatVersion = 3
 
     /// What made the update: the program's version and a digest of the sources of ksplice.ko. Another one may make
     /// another update of the same change.
@@ -41,6 +41,9 @@ public struct Manifest: Sendable, Equatable {
     public var exports: [Export]
     /// Modules (by name) that must stay loaded while the update is applied.
     public var modules: [String]
+    /// What is loaded by itself, one for the kernel image and one for each module that the update changes; empty where that is
+    /// but one. Each has the units that follow those of the one before it.
+    public var parts: [Part] = []
     /// Everything else in the update, sorted by path.
     public var files: [File]
 
@@ -88,11 +91,14 @@ public struct Manifest: Sendable, Equatable {
         public var unit: Int
         /// Index into the symbols of that unit's pre object, where the pre code knows it; matching gives its address.
         public var preSymbol: Int?
+        /// For a symbol that another part of the update brings: what that part changes, a module or `vmlinux`.
+        public var bringer: String?
 
-        public init(name: String, unit: Int, preSymbol: Int?) {
+        public init(name: String, unit: Int, preSymbol: Int?, bringer: String? = nil) {
             self.name = name
             self.unit = unit
             self.preSymbol = preSymbol
+            self.bringer = bringer
         }
     }
 
@@ -155,6 +161,26 @@ public struct Manifest: Sendable, Equatable {
             self.isGPL = isGPL
             self.namespace = namespace
             self.checksum = checksum
+        }
+    }
+
+    /// An update module of its own for the units of the kernel image or of one module, so that a module that is loaded later
+    /// gets its part then.
+    public struct Part: Sendable, Equatable {
+        /// The path of its update module inside the update.
+        public var file: String
+        /// How many units it has.
+        public var units: Int
+        /// As for the update.
+        public var isResident: Bool
+        /// Modules (by name) that must stay loaded while this part is applied.
+        public var modules: [String]
+
+        public init(file: String, units: Int, isResident: Bool, modules: [String]) {
+            self.file = file
+            self.units = units
+            self.isResident = isResident
+            self.modules = modules
         }
     }
 
@@ -223,7 +249,10 @@ extension Manifest {
                 "replace", "\(r.unit)", r.symbol, "\(r.preSymbol)", "\(r.size)",
                 r.partOf.map { "\($0)" } ?? "")
         }
-        for r in references { line("reference", r.name, "\(r.unit)", r.preSymbol.map { "\($0)" } ?? "") }
+        for r in references {
+            line(
+                "reference", r.name, "\(r.unit)", r.preSymbol.map { "\($0)" } ?? "", r.bringer ?? "")
+        }
         for c in constants { line("constant", "\(c.unit)", c.symbol, "\(c.preSymbol)", "\(c.size)") }
         for hook in hooks { line("hook", "\(hook.unit)", hook.kind.rawValue, hook.symbol) }
         for shadow in shadows { line("shadow", "\(shadow.unit)", hex(shadow.id)) }
@@ -233,6 +262,11 @@ extension Manifest {
                 e.checksum.map { hex(UInt64($0)) } ?? "")
         }
         for module in modules { line("module", module) }
+        for part in parts {
+            line(
+                "part", part.file, "\(part.units)", part.isResident ? "yes" : "no",
+                part.modules.joined(separator: ","))
+        }
         for file in files { line("file", file.digest, "\(file.size)", file.path) }
         return out
     }
@@ -350,12 +384,20 @@ private struct ManifestParser {
                     unit: number(1), symbol: fields[2], preSymbol: number(3), size: number(4),
                     partOf: fields[5].isEmpty ? nil : number(5)))
         case "reference":
-            try need(3)
+            try need(4)
             manifest.references.append(
-                try .init(name: fields[1], unit: number(2), preSymbol: fields[3].isEmpty ? nil : number(3)))
+                try .init(
+                    name: fields[1], unit: number(2), preSymbol: fields[3].isEmpty ? nil : number(3),
+                    bringer: fields[4].isEmpty ? nil : fields[4]))
         case "module":
             try need(1)
             manifest.modules.append(fields[1])
+        case "part":
+            try need(4)
+            manifest.parts.append(
+                try .init(
+                    file: fields[1], units: number(2), isResident: fields[3] == "yes",
+                    modules: fields[4].split(separator: ",").map { String($0) }))
         case "file":
             try need(3)
             manifest.files.append(try .init(path: fields[3], size: number(2), digest: fields[1]))
@@ -418,7 +460,7 @@ private struct ManifestParser {
             manifest.replacements.allSatisfy({ r in
                 units.contains(r.unit) && r.partOf.map { manifest.replacements.indices.contains($0) } ?? true
             }), manifest.references.allSatisfy({ units.contains($0.unit) }),
-            custom.allSatisfy({ units.contains($0) })
+            custom.allSatisfy({ units.contains($0) }), manifest.hasSoundParts
         else {
             throw Failure(
                 "malformed manifest: a record refers to one that does not exist", status: .verificationRefused

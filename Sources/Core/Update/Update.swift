@@ -11,12 +11,21 @@ public struct Update: Sendable {
     /// The SHA-256 of the manifest.
     public var id: String { sha256(manifestText) }
 
+    /// For a part: the identity of the update that it is a part of.
+    var whole: String?
+    /// The identities of all parts by what they change: a module, or `vmlinux`.
+    var siblings: [String: String] = [:]
+    /// The identity by which people know it.
+    var wholeID: String { whole ?? id }
+
     /// The paths of the parts.
     public enum Path {
         public static let manifest = "manifest"
         public static let patch = "patch"
         /// The update module: complete but for the symbols that are resolved when it is applied.
         public static let module = "update.ko"
+        /// The update module of a further part.
+        public static func module(of home: String) -> String { "update.\(home).ko" }
         /// The kernel module of the project, built for this kernel.
         public static let kernelModule = "ksplice.ko"
         /// The findings as JSON lines.

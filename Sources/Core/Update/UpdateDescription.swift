@@ -15,6 +15,16 @@ extension Update {
             ("config", .string("sha256:" + kernel.configDigest)), ("source", .string(manifest.sourceCommit)),
             ("modules", .strings(manifest.modules)),
             (
+                "parts",
+                .array(
+                    manifest.parts.map {
+                        .object([
+                            ("file", .string($0.file)), ("units", .number($0.units)),
+                            ("resident", .bool($0.isResident)), ("modules", .strings($0.modules)),
+                        ])
+                    })
+            ),
+            (
                 "tables",
                 .object(manifest.tables.sorted { $0.key < $1.key }.map { ($0.key, .number($0.value)) })
             ),
@@ -91,7 +101,9 @@ extension Update {
     }
 
     /// The new code as assembly text with the names of what it refers to.
-    public func disassembly() throws -> [String] {
+    public func disassembly() throws -> [String] { try parts().flatMap { try $0.ownDisassembly() } }
+
+    private func ownDisassembly() throws -> [String] {
         let object = try ObjectFile(file(Path.module), name: Path.module)
         var lines: [String] = []
         for (index, section) in object.sections.enumerated()

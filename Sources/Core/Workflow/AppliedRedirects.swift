@@ -6,8 +6,9 @@ struct AppliedRedirect: Sendable, Equatable {
     /// How calls reach the new code.
     enum Kind: String, Sendable { case jump, ftrace }
 
-    /// The update's identity.
+    /// The update's identity, and that of the part that has it.
     var update: String
+    var part: String
     var function: String
     /// Entries of the code that was there before and of the new code.
     var old: UInt64
@@ -21,18 +22,16 @@ struct AppliedRedirect: Sendable, Equatable {
     static func all(_ host: any Host) async throws -> [AppliedRedirect] {
         guard try await CoreModule.isLoaded(host) else { return [] }
         var found: [AppliedRedirect] = []
-        for id in try await UpdateSysfs.loaded(host) {
-            let folder = "\(UpdateSysfs.root)/\(id)"
-            guard try await text(host, folder + "/state") == "applied" else { continue }
-            for name in try await host.list(folder + "/functions") {
-                found.append(try await AppliedRedirect(host, update: id, name: name))
+        for record in try await HostRecords(host).records where record.state == "applied" {
+            for name in try await host.list("\(UpdateSysfs.root)/\(record.id)/functions") {
+                found.append(try await AppliedRedirect(host, record, name: name))
             }
         }
         return found
     }
 
-    private init(_ host: any Host, update: String, name: String) async throws {
-        let folder = "\(UpdateSysfs.root)/\(update)/functions/\(name)"
+    private init(_ host: any Host, _ record: HostRecords.Record, name: String) async throws {
+        let folder = "\(UpdateSysfs.root)/\(record.id)/functions/\(name)"
         func address(_ file: String) async throws -> UInt64 {
             let text = try await Self.text(host, "\(folder)/\(file)")
             guard text.hasPrefix("0x"), let value = UInt64(text.dropFirst(2), radix: 16) else {
@@ -43,7 +42,8 @@ struct AppliedRedirect: Sendable, Equatable {
         guard let kind = Kind(rawValue: try await Self.text(host, folder + "/kind")),
             let saved = unhex(try await Self.text(host, folder + "/saved"))
         else { throw Failure("'\(folder)' cannot be understood") }
-        self.update = update
+        update = record.update
+        part = record.id
         function = name.lastIndex(of: ",").map { String(name[..<$0]) } ?? name
         old = try await address("old_addr")
         new = try await address("new_addr")

@@ -57,18 +57,22 @@ struct ApplyConditions {
 
     /// The updates that this one was made on must be applied.
     func dependencies() async throws {
-        for id in update.manifest.depends {
-            guard try await UpdateSysfs(host: host, id: id).state() != "applied" else { continue }
+        let records = try await HostRecords(host)
+        for id in update.manifest.depends where !records.isApplied(id) {
             throw Failure(
                 "the update was made on update \(id.prefix(12)), which is not applied", status: .no,
                 hint: "git ksplice apply \(id.prefix(12))")
         }
     }
 
-    /// The modules whose code is replaced must be there.
-    func modules(_ loaded: [LoadedModule]) throws {
+    /// The modules whose code is replaced, or referred to, must be there.
+    ///
+    /// - Parameter coming: one that is being loaded, and waits.
+    func modules(_ loaded: [LoadedModule], coming: String? = nil) throws {
         for module in update.manifest.modules
-        where !loaded.contains(where: { $0.name == module && $0.state == "Live" }) {
+        where !loaded.contains(where: {
+            $0.name == module && ($0.state == "Live" || $0.state == "Loading" && module == coming)
+        }) {
             throw Failure(
                 "the update changes the module '\(module)', which is not loaded", status: .no,
                 hint: "modprobe \(module)")

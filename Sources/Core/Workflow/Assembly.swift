@@ -5,9 +5,11 @@
 // manifest's references. The renaming comes after objtool, which knows functions by their names, and before the link,
 // which would merge equal names of different things.
 
-/// The update module and what the manifest says of it.
+/// The update module of one part (Update/UpdateParts.swift) and what the manifest says of it.
 struct Assembly {
     var module: [UInt8]
+    /// The module that it changes; nil for the kernel image.
+    var home: String?
     var units: [Manifest.Unit]
     var replacements: [Manifest.Replacement]
     var references: [Manifest.Reference]
@@ -30,18 +32,45 @@ struct Assembler {
     let glue: [String]
     let clock: PhaseClock
 
-    /// - Parameter objtool: the objtool command of each unit.
-    func assemble(_ differences: [UnitDifference], objtool: [[String]]) async throws -> Assembly {
+    /// Assembles each part of a division.
+    /// - Parameters:
+    ///   - differences: in the order of the division.
+    ///   - objtool: the objtool command of each unit.
+    func assemble(_ division: Division, _ differences: [UnitDifference], objtool: [[String]]) async throws
+        -> AssembledUpdate
+    {
+        var assemblies: [Assembly] = []
+        var refused: [Finding] = []
+        for (home, range) in zip(division.homes, division.ranges) {
+            do {
+                assemblies.append(
+                    try await assemble(
+                        home, differences, range, objtool: objtool,
+                        addressed: division.addressed.contains(home)))
+            } catch let refusal as Refusal { refused += refusal.findings }
+        }
+        guard refused.isEmpty else { throw Refusal(findings: refused) }
+        return AssembledUpdate(parts: assemblies)
+    }
+
+    /// - Parameter addressed: whether another part takes the address of something that this one brings.
+    private func assemble(
+        _ home: String?, _ all: [UnitDifference], _ range: Range<Int>, objtool: [[String]], addressed: Bool
+    ) async throws -> Assembly {
+        let differences = all[range]
         var assembly = Assembly(
-            module: [], units: [], replacements: [], references: [], modules: [], isResident: false,
-            imported: [])
+            module: [], home: home, units: [], replacements: [], references: [], modules: [],
+            isResident: addressed, imported: [])
         let newGlobals = Set(differences.flatMap { $0.shipment?.newGlobals ?? [] })
+        let foreign = Division.bringers(all).filter { $0.value != home }.mapValues { $0 ?? Update.image }
+        let tag = range.lowerBound
         var names: [String: String] = [:]
         var custom = CustomCode()
         var objects: [String] = []
         var newSizes: [Int] = []
         var refused: [Finding] = []
-        for (position, difference) in differences.enumerated() {
+        for position in range {
+            let difference = all[position]
             guard let shipment = difference.shipment else { continue }
             assembly.units.append(
                 .init(
@@ -69,7 +98,7 @@ struct Assembler {
             var finished = try ObjectFile(path: path)
             newSizes += try nameReplaced(&finished, difference, first: first, assembly.replacements, &names)
             try custom.take(&finished, difference, unit: assembly.units.count - 1, &names)
-            rename(&finished, difference, unit: assembly.units.count - 1, newGlobals, &assembly)
+            rename(&finished, difference, unit: assembly.units.count - 1, newGlobals, foreign, &assembly)
             try Files.write(ELFWriter.write(finished), to: path)
             objects.append(path)
         }
@@ -82,13 +111,14 @@ struct Assembler {
             try ExportTables.checkForm(
                 script: Files.exists(builder.linkerScript) ? Files.readText(builder.linkerScript) : nil,
                 options: exports.options)
-            objects.append(workFolder + "/exports.o")
+            objects.append(workFolder + "/exports.\(tag).o")
             try Files.write(ELFWriter.write(exportTables.object), to: objects[objects.count - 1])
         }
-        let tables = workFolder + "/tables.o"
+        let tables = workFolder + "/tables.\(tag).o"
         try Files.write(
             ELFWriter.write(UpdateTables(assembly, newSizes: newSizes, custom: custom).object), to: tables)
-        let linked = try await builder.link(objects + [tables] + glue, to: workFolder + "/update.linked.ko")
+        let linked = try await builder.link(
+            objects + [tables] + glue, to: workFolder + "/update.\(tag).linked.ko")
         assembly.module = try finish(linked, names)
         return assembly
     }
@@ -140,7 +170,7 @@ struct Assembler {
 
     private func rename(
         _ object: inout ObjectFile, _ difference: UnitDifference, unit: Int, _ newGlobals: Set<String>,
-        _ assembly: inout Assembly
+        _ foreign: [String: String], _ assembly: inout Assembly
     ) {
         let used = Set(object.sections.flatMap { $0.relocations.map(\.symbol) })
         object = object.withoutSymbols {
@@ -151,31 +181,27 @@ struct Assembler {
             // A name that this unit defines itself is a reference to the original; only others are left to the loader.
             let isOwn = difference.shipment?.references[name].flatMap { $0 } != nil
             if !isOwn && newGlobals.contains(name) {
-                if takesAddress(object, index) { assembly.isResident = true }
+                if object.takesAddress(of: index) { assembly.isResident = true }
                 continue
             }
             if ModuleResolver.coreFunctions.contains(name) { continue }
-            if !isOwn && exports.index.isExported(name) {
+            // What another part brings is found in that part's module.
+            if !isOwn && foreign[name] == nil && exports.index.isExported(name) {
                 assembly.imported.insert(name)
                 continue
             }
-            if !isOwn, let module = exports.index.module(name), !assembly.modules.contains(module) {
+            if !isOwn, foreign[name] == nil, let module = exports.index.module(name),
+                !assembly.modules.contains(module)
+            {
                 assembly.modules.append(module)
             }
             object.symbols[index].name = "ksplice.\(assembly.references.count)"
             object.symbols[index].binding = SymbolBinding.global
-            assembly.references.append(.init(name: name, unit: unit, preSymbol: difference.preSymbols[name]))
-        }
-    }
-
-    /// Whether an object refers to a symbol other than by calling it.
-    private func takesAddress(_ object: ObjectFile, _ symbol: Int) -> Bool {
-        object.sections.contains { section in
-            section.isAllocated
-                && section.relocations.contains {
-                    $0.symbol == symbol
-                        && !(section.isExecutable && X86Branch.isTarget(of: $0, in: section.contents))
-                }
+            let bringer = isOwn ? nil : foreign[name]
+            assembly.references.append(
+                .init(
+                    name: name, unit: unit, preSymbol: bringer == nil ? difference.preSymbols[name] : nil,
+                    bringer: bringer))
         }
     }
 

@@ -6,14 +6,21 @@ extension Applier {
     /// without the rights to look; what apply would fail with is an obstacle in the result.
     public func check(_ update: Update, mayLoad: Bool = false) async throws -> Forecast {
         var forecast = Forecast(update.manifest)
-        let sysfs = UpdateSysfs(host: host, id: update.id)
-        let state = try await sysfs.state()
-        if state == "applied" {
+        let parts = try update.parts()
+        let records = try await HostRecords(host)
+        let loaded = try await host.modules()
+        let presence = Presence(parts, records, loaded)
+        if records.isApplied(update.id), presence.ready.isEmpty {
             forecast.add(.state, [Self.isApplied(update)])
             return forecast
         }
-        var isThere = false
-        if state == "undone" { isThere = try await sysfs.number("resident") != 0 }
+        forecast.waiting = presence.absent
+        // What stays loaded is not matched again.
+        var isThere = !records.of(update.id).isEmpty
+        for record in records.of(update.id) where record.state != "applied" {
+            let isResident = try await UpdateSysfs(host: host, id: record.id).number("resident") != 0
+            isThere = isThere && record.state == "undone" && isResident
+        }
         let policy = try await ModulePolicy(of: host)
         if !isThere { forecast.add(.loading, [policy.loadingRefusal].compactMap { $0 }) }
         let conditions = ApplyConditions(update: update, host: host)
@@ -25,34 +32,49 @@ extension Applier {
             }
         }
         progress("reading the kernel's symbols")
-        let loaded = try await host.modules()
         let symbols = try await host.symbols()
         let hasGround = await forecast.collect(.dependencies) { try await conditions.dependencies() } != nil
-        _ = await forecast.collect(.modules) { try conditions.modules(loaded) }
-        _ = await forecast.collect(.neighbours) { try await conditions.livePatches() }
-        _ = await forecast.collect(.neighbours) { try conditions.exports(symbols) }
+        let ready = presence.ready
+        if let late, !presence.absent.isEmpty {
+            await forecast.collect(.updates) { try await refuseRivals(of: update, late) }
+        } else if !presence.absent.isEmpty {
+            forecast.add(.modules, [Self.isAbsent(presence.absent[0])])
+        }
+        for part in ready {
+            let own = ApplyConditions(update: part, host: host)
+            await forecast.collect(.modules) { try own.modules(loaded) }
+            await forecast.collect(.neighbours) { try await own.livePatches() }
+            await forecast.collect(.neighbours) { try own.exports(symbols) }
+        }
         guard hasGround else {
             // Its code is made to follow code that is not there.
             for point in [Forecast.Point.matching, .symbols] {
                 forecast.leave(point, "what the update was made on is not applied")
             }
-            try await lookAround(update, replaced(update, nil, symbols), [], symbols, &forecast)
+            for part in ready {
+                try await lookAround(part, replaced(part, nil, symbols), [], symbols, &forecast)
+            }
             return forecast
         }
+        if ready.isEmpty { return forecast }
         let access = try await look(update, symbols, running, mayLoad: mayLoad, isThere: isThere, &forecast)
         guard let access else {
-            try await lookAround(update, replaced(update, nil, symbols), [], symbols, &forecast)
+            for part in ready {
+                try await lookAround(part, replaced(part, nil, symbols), [], symbols, &forecast)
+            }
             return forecast
         }
         try await access.use(progress: progress) { memory in
             let evidence = try await host.matchEvidence(madeFor: update.manifest.kernel)
-            let found = matched(update, memory, symbols, evidence, isThere: isThere, &forecast)
-            var below: Set<String> = []
-            if let found {
-                forecast.statistics = found.result.statistics
-                below = await dryRun(update, found, running, loaded, &forecast)
+            for part in ready {
+                let found = matched(part, memory, symbols, evidence, isThere: isThere, &forecast)
+                var below: Set<String> = []
+                if let found {
+                    forecast.statistics.add(found.result.statistics)
+                    below = await dryRun(part, found, running, loaded, &forecast)
+                }
+                try await lookAround(part, replaced(part, found, symbols), below, symbols, &forecast)
             }
-            try await lookAround(update, replaced(update, found, symbols), below, symbols, &forecast)
         }
         return forecast
     }
@@ -122,16 +144,21 @@ extension Applier {
             return []
         }
         return await forecast.collect(.symbols) {
-            let prepared = try PreparedUpdate(update, matched, running: running, loaded: loaded)
+            let records = try await HostRecords(host)
+            let prepared = try PreparedUpdate(
+                update, matched, running: running, loaded: loaded,
+                grounds: records.moduleNames(of: update.manifest.depends))
             let isLoaded = try await CoreModule.isLoaded(host)
             if !isLoaded {
                 _ = try CoreModule(
                     update.file(Update.Path.kernelModule), symbols: matched.symbols, release: running.release
                 ).resolved(exports: prepared.checksums)
             }
-            // It may have come after the symbols were read.
+            // It may have come after the symbols were read; what another part brings has not come.
+            let needsSibling = update.manifest.references.contains { $0.bringer != nil }
             _ = try updateModule(
-                prepared.module(update), prepared, core: isLoaded ? try await host.symbols() : nil)
+                PreparedPart(update: update, prepared: prepared),
+                now: isLoaded && !needsSibling ? try await host.symbols() : nil)
             return Set(prepared.modules.keys)
         } ?? []
     }
@@ -183,9 +210,9 @@ extension Applier {
         _ update: Update, _ places: [Place], _ below: Set<String>, _ symbols: KernelSymbols,
         _ forecast: inout Forecast
     ) async throws {
-        for id in try await UpdateSysfs.loaded(host) {
-            let module = Self.moduleName(id)
-            guard try await UpdateSysfs(host: host, id: id).state() != "applied",
+        for record in try await HostRecords(host).records where record.update != update.wholeID {
+            let module = Self.moduleName(record.id)
+            guard record.state != "applied",
                 below.contains(module)
                     || places.contains(where: { place in
                         place.found.map { symbols.nearest(to: $0.address)?.symbol.module == module } ?? false
@@ -193,8 +220,10 @@ extension Applier {
             else { continue }
             forecast.add(
                 .updates,
-                [UpdateSysfs.refusal("apply", update.id, "dependent", detail: "update \(id.prefix(12))")]
-                    .compactMap { $0 })
+                [
+                    UpdateSysfs.refusal(
+                        "apply", update.wholeID, "dependent", detail: "update \(record.update.prefix(12))")
+                ].compactMap { $0 })
         }
         let tracing = try await Tracing(of: host)
         let room = RedirectRoom(symbols: symbols, probes: tracing.probes)
@@ -211,7 +240,7 @@ extension Applier {
                     found, isPart: place.isPart, function: place.function,
                     isRedirected: redirected.contains(place.replacement.symbol)
                 ).compactMap {
-                    UpdateSysfs.refusal("apply", update.id, $0.cause, detail: $0.detail)
+                    UpdateSysfs.refusal("apply", update.wholeID, $0.cause, detail: $0.detail)
                 })
         }
         if tracing.probes == nil {
@@ -226,7 +255,7 @@ extension Applier {
         }
         if !forecast.inside.isEmpty {
             let who = forecast.inside.map { ($0.description, $0.json) }
-            forecast.add(.tasks, [UpdateSysfs.busy("apply", update.id, who, mayNudge: true)])
+            forecast.add(.tasks, [UpdateSysfs.busy("apply", update.wholeID, who, mayNudge: true)])
         }
     }
 

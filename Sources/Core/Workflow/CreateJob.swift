@@ -323,25 +323,28 @@ struct CreateJob {
                         "no changed code calls the new function '\($0.name)'; make one update of this change and its callers'"
                     })
         }
-        let differences = kept.map { compared[$0] }
+        let division = Division(kept.map { compared[$0] })
+        let order = division.order.map { kept[$0] }
+        let differences = order.map { compared[$0] }
         creator.progress("building the update module")
         let assembler = Assembler(
             builder: builder, exports: review, workFolder: workspace.work, glue: parts.glue, clock: clock)
         let assembly = try await assembler.assemble(
-            differences, objtool: try await objtool(of: kept.map { pairs[$0].unit }))
+            division, differences, objtool: try await objtool(of: order.map { pairs[$0].unit }))
         var files: [String: [UInt8]] = [
             Update.Path.patch: try await repository.patchText(pre: preTree, post: postTree),
-            Update.Path.module: assembly.module, Update.Path.kernelModule: try coreModule(parts),
+            Update.Path.kernelModule: try coreModule(parts),
             Update.Path.findings: [],
             Update.Path.changes: Array(
                 differences.flatMap(\.records).map { $0.json.text + "\n" }.joined().utf8),
         ]
+        for (path, module) in assembly.modules { files[path] = module }
         for (unit, difference) in zip(assembly.units, differences) {
             files[unit.object] = difference.preObjectBytes
         }
         let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
         try ground.check(
-            assembly.references, assembly.units,
+            draft.manifest.references, assembly.units,
             assembly.units.map { try ObjectFile(draft.file($0.object), name: $0.path) })
         let proof = try await clock.measure("proof") {
             try await EarlyProof(
@@ -364,7 +367,9 @@ struct CreateJob {
         return module.bytes
     }
 
-    private func makeManifest(_ assembly: Assembly, _ parts: ModuleBuilder.Parts, _ findings: [Finding])
+    private func makeManifest(
+        _ assembly: AssembledUpdate, _ parts: ModuleBuilder.Parts, _ findings: [Finding]
+    )
         throws -> Manifest
     {
         var manifest = Manifest(
@@ -373,17 +378,9 @@ struct CreateJob {
         manifest.commits = change.commits
         manifest.depends = ground.updates.map(\.id)
         manifest.description = options.description ?? change.description
-        manifest.isResident = assembly.isResident
         manifest.forced = Set(findings.filter { $0.severity == .error }.map(\.code)).sorted()
         manifest.tables = parts.tables
-        manifest.units = assembly.units
-        manifest.replacements = assembly.replacements
-        manifest.references = assembly.references
-        manifest.constants = assembly.constants
-        manifest.hooks = assembly.hooks
-        manifest.shadows = assembly.shadows
-        manifest.exports = assembly.exports
-        manifest.modules = assembly.modules
+        assembly.record(in: &manifest)
         return manifest
     }
 }

@@ -77,8 +77,8 @@ struct EarlyProof {
         }
         let size = try ModuleResolver.moduleSize(
             of: await ModuleFile.read(path), name: path.lastPathComponent)
-        for part in [Update.Path.module, Update.Path.kernelModule] {
-            try ModuleResolver(update.file(part), name: part).checkModuleSize(size)
+        for path in update.manifest.modulePaths + [Update.Path.kernelModule] {
+            try ModuleResolver(update.file(path), name: path).checkModuleSize(size)
         }
     }
 
@@ -92,6 +92,7 @@ struct EarlyProof {
         where !exported.contains(reference.name) && !unprovable.contains(reference.name) {
             guard let unit = proven.firstIndex(of: reference.unit) else { continue }
             if let symbol = reference.preSymbol, result.values[unit][symbol] != nil { continue }
+            if reference.bringer != nil { continue }
             guard result.knows(reference.name, unit: unit, symbolIndex: reference.preSymbol) else {
                 findings.append(
                     Finding(

@@ -50,6 +50,8 @@ public struct Forecast: Sendable {
     public let functions: [String]
     public let constants: [String]
     public let hooks: [String]
+    /// Modules that are not loaded, whose parts would wait for them.
+    public var waiting: [String] = []
     /// Functions that would be replaced and whose entry calls somebody else's code now.
     public var traced: [TracedFunction] = []
     /// Tasks that are inside of them.
@@ -65,6 +67,7 @@ public struct Forecast: Sendable {
     public var status: ExitStatus { obstacles.first?.failure.status ?? .success }
 
     /// Takes down what a step fails with. Returns its result where it does not.
+    @discardableResult
     mutating func collect<T>(_ point: Point, _ step: () async throws -> T) async -> T? {
         do { return try await step() } catch {
             let failure = Failure(error)
@@ -108,7 +111,7 @@ extension Forecast {
                         .object([("function", .string($0.name)), ("tracers", .strings($0.tracers))])
                     })
             ),
-            ("inside", .array(inside.map(\.json))),
+            ("inside", .array(inside.map(\.json))), ("waiting", .strings(waiting)),
         ])
     }
 }

@@ -109,9 +109,11 @@ struct Ground {
     func names() throws -> Set<String> {
         var names = Set<String>()
         for update in updates {
-            let module = try ObjectFile(update.file(Update.Path.module), name: Update.Path.module)
-            for symbol in module.symbols where symbol.isDefinedInSection && !symbol.name.isEmpty {
-                names.insert(symbol.name)
+            for part in try update.parts() {
+                let module = try ObjectFile(part.file(Update.Path.module), name: Update.Path.module)
+                for symbol in module.symbols where symbol.isDefinedInSection && !symbol.name.isEmpty {
+                    names.insert(symbol.name)
+                }
             }
             names.formUnion(update.manifest.replacements.map(\.symbol))
         }

@@ -65,7 +65,7 @@ struct MemoryAccess {
         window?.close()
         guard hasLoadedCore else { return }
         do {
-            guard try await UpdateSysfs.loaded(host).isEmpty else { return }
+            guard try await HostRecords(host).updates.isEmpty else { return }
             try await host.unload(module: CoreModule.name)
         } catch { progress("ksplice.ko stays loaded: \(error)") }
     }

@@ -52,11 +52,18 @@ struct PreparedUpdate {
     private let memory: any KernelMemory
     /// The modules that addresses of the update lead into, where they were when it was matched.
     let modules: [String: UInt64]
-    private let addresses: [UInt64]
+    /// The modules of other parts that it refers to.
+    private let siblings: [String]
+    private let references: [Manifest.Reference]
+    /// In the order of the references; nil for what another part brings.
+    private let addresses: [UInt64?]
 
     /// Fails where a function did not match, and where something that the new code needs is not in the kernel.
+    ///
+    /// - Parameter grounds: the kernel modules of the updates that it was made on.
     init(
-        _ update: Update, _ matched: MatchedUpdate, running: KernelIdentity, loaded: [LoadedModule]
+        _ update: Update, _ matched: MatchedUpdate, running: KernelIdentity, loaded: [LoadedModule],
+        grounds: [String]
     ) throws {
         let (result, memory, symbols) = (matched.result, matched.memory, matched.symbols)
         try MatchPlan.check(result, what: "the running kernel")
@@ -65,9 +72,7 @@ struct PreparedUpdate {
         self.running = running
         constants = try matched.constants(of: update)
         let exports = try readExports(memory: memory, symbols: symbols)
-        checksums = Dictionary(
-            exports.filter(\.namespace.isEmpty).map { ($0.name, $0.crc ?? 0) }
-        ) { first, _ in first }
+        checksums = exports.checksums
         targets = try update.manifest.replacements.map { replacement in
             guard let function = result.function(unit: replacement.unit, symbolIndex: replacement.preSymbol)
             else {
@@ -77,8 +82,12 @@ struct PreparedUpdate {
             return Target(function: function, isPart: replacement.partOf != nil)
         }
         // ksplice.ko lets nobody undo an update whose module another one holds.
-        var held = Set(update.manifest.modules + update.manifest.depends.map(Applier.moduleName))
-        addresses = try update.manifest.references.map { reference in
+        var held = Set(update.manifest.modules + grounds)
+        references = update.manifest.references
+        siblings = Set(references.compactMap(\.bringer)).sorted().compactMap { update.siblings[$0] }
+            .map(Applier.moduleName)
+        addresses = try references.map { reference in
+            if reference.bringer != nil { return nil }
             if let symbol = reference.preSymbol, let value = result.values[reference.unit][symbol] {
                 return value
             }
@@ -91,7 +100,9 @@ struct PreparedUpdate {
         self.memory = memory
         readOnlyOfModules = Set(
             zip(update.manifest.references, addresses).compactMap { reference, address in
-                result.isReadOnlyAfterInit(reference.preSymbol, unit: reference.unit) ? address : nil
+                address.flatMap {
+                    result.isReadOnlyAfterInit(reference.preSymbol, unit: reference.unit) ? $0 : nil
+                }
             })
         let places = Dictionary(loaded.map { ($0.name, $0.address) }) { first, _ in first }
         modules = Dictionary(uniqueKeysWithValues: held.map { ($0, places[$0] ?? 0) })
@@ -109,8 +120,9 @@ struct PreparedUpdate {
         }
     }
 
-    /// Nil for what is left to the kernel's module loader.
-    func address(of name: String) throws -> UInt64? {
+    /// Nil for what is left to the kernel's module loader. `now` has the symbols of parts that were loaded since; without it, what
+    /// they bring gets a place in module space, to see whether all else is there.
+    func address(of name: String, _ update: Update, _ now: KernelSymbols?) throws -> UInt64? {
         let prefix = "ksplice."
         guard name.hasPrefix(prefix), let number = Int(name.dropFirst(prefix.count)) else {
             guard checksums[name] != nil else {
@@ -123,14 +135,33 @@ struct PreparedUpdate {
                 "the update module refers to a symbol that its manifest does not list",
                 status: .verificationRefused)
         }
-        return addresses[number]
+        if let known = addresses[number] { return known }
+        return try broughtAddress(references[number], update, now)
+    }
+
+    private func broughtAddress(
+        _ reference: Manifest.Reference, _ update: Update, _ now: KernelSymbols?
+    ) throws -> UInt64 {
+        guard let now else { return ModuleResolver.moduleSpace.lowerBound }
+        let home = reference.bringer ?? ""
+        let module = update.siblings[home].map(Applier.moduleName)
+        let found = now.named(reference.name, in: module).filter(\.mayBeGlobal)
+        guard module != nil, found.count == 1 else {
+            throw Failure(
+                "'\(reference.name)', which the update's part for '\(home)' brings, is not there",
+                status: .verificationRefused,
+                hints: home == Update.image ? [] : ["modprobe \(home)"])
+        }
+        return found[0].address
     }
 
     /// The update module with its tables filled in.
-    func module(_ update: Update) throws -> ModuleResolver {
+    func module(_ update: Update, _ now: KernelSymbols?) throws -> ModuleResolver {
         var module = try ModuleResolver(update.file(Update.Path.module), name: Update.Path.module)
         try module.settleJumpLabels(
-            address: { name in name.hasPrefix("ksplice.") ? try address(of: name) : symbols.unique(name) },
+            address: { name in
+                name.hasPrefix("ksplice.") ? try address(of: name, update, now) : symbols.unique(name)
+            },
             isFinal: { readOnly.contains($0) || readOnlyOfModules.contains($0) },
             isEnabled: { key in
                 // The counter at the beginning of struct static_key.
@@ -140,8 +171,8 @@ struct PreparedUpdate {
         try module.fillTables(
             functions: targets.filter { !$0.isPart }.map { ExpectedCode($0.function) },
             parts: targets.filter(\.isPart).map { ExpectedCode($0.function) }, data: constants,
-            id: update.id)
-        try module.setModules(modules.keys.sorted())
+            id: update.id, update: update.wholeID)
+        try module.setModules((modules.keys + siblings).sorted())
         try module.rename(to: Applier.moduleName(update.id))
         try module.setRelease(running.release)
         return module

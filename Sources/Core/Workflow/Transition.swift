@@ -6,7 +6,10 @@ import Glibc
 struct Transition {
     /// An update that is to be undone or applied. Those that are undone come first, the newest before what it stands on.
     struct Step {
+        /// Of an update, or of a part of one.
         var id: String
+        /// Of the whole update.
+        var whole: String
         var isUndo: Bool
 
         fileprivate var verb: String { isUndo ? "undo" : "apply" }
@@ -29,7 +32,9 @@ struct Transition {
         self.patience = patience
     }
 
-    private func sysfs(_ step: Step) -> UpdateSysfs { UpdateSysfs(host: host, id: step.id) }
+    private func sysfs(_ step: Step) -> UpdateSysfs {
+        UpdateSysfs(host: host, id: step.id, whole: step.whole)
+    }
 
     /// What is known of an attempt's failure.
     private struct Refused {
@@ -69,7 +74,7 @@ struct Transition {
                 }
                 guard time < patience.timeout else {
                     throw UpdateSysfs.busy(
-                        refusal.step.verb, refusal.step.id, tasks.map { ($0.description, $0.json) },
+                        refusal.step.verb, refusal.step.whole, tasks.map { ($0.description, $0.json) },
                         mayNudge: !patience.nudges)
                 }
                 if !hasWaited {
@@ -149,7 +154,7 @@ struct Transition {
 
     private func onTheWay(_ step: Step, _ function: String) -> Failure {
         Failure(
-            "cannot \(step.verb) \(step.id.prefix(12)): '\(function)' is on the way by which this program waits for the kernel",
+            "cannot \(step.verb) \(step.whole.prefix(12)): '\(function)' is on the way by which this program waits for the kernel",
             status: .cannotBePatched,
             hint: "the program is always inside of it then; change a function that it calls instead")
     }

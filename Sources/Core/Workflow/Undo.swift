@@ -1,10 +1,18 @@
 // Reversing updates, and telling which are applied.
 
+import Glibc
+
 /// An update that is loaded on a host.
 public struct LoadedUpdate: Sendable {
     public let id: String
-    /// `loaded`, `applied`, `undone`.
+    /// `loaded`, `applied`, `undone`; `partial` where a command was interrupted that had a part wait for a module.
     public let state: String
+    /// Modules that are not loaded, whose parts of the update wait for them.
+    public let waiting: [String]
+    /// What is loaded of it, in the order of loading.
+    let parts: [HostRecords.Record]
+    /// Whether anything of it is in effect.
+    public var isInEffect: Bool { state == "applied" || state == "partial" }
     public let functions: [String]
     /// Nanoseconds that the machine stood still for the last change.
     public let pause: Int
@@ -18,7 +26,7 @@ public struct LoadedUpdate: Sendable {
         .object([
             ("update", .string(id)), ("state", .string(state)), ("functions", .strings(functions)),
             ("pause_ns", .number(pause)),
-            ("description", .string(description)),
+            ("description", .string(description)), ("waiting", .strings(waiting)),
             (
                 "overridden",
                 .array(
@@ -27,6 +35,15 @@ public struct LoadedUpdate: Sendable {
                     })
             ),
         ])
+    }
+}
+
+extension LoadedUpdate {
+    /// The steps of a pause that undoes it: a part before those that it refers to.
+    var undoSteps: [Transition.Step] {
+        parts.reversed().filter { $0.state == "applied" }.map {
+            Transition.Step(id: $0.id, whole: id, isUndo: true)
+        }
     }
 }
 
@@ -50,33 +67,58 @@ public struct HostUpdates: Sendable {
     let host: any Host & Sendable
     private let journal: String
     public var patience = Patience()
+    /// As for `Applier`.
+    public var late: LateUpdates?
 
     public init(host: any Host & Sendable, journal: String = LocalHost.journalPath) {
         self.host = host
         self.journal = journal
     }
 
-    /// All loaded updates, in the order of loading.
+    /// All updates, in the order of loading; those that only wait come last.
     public func all() async throws -> [LoadedUpdate] {
         let descriptions = try await journalDescriptions()
         let order = try await host.modules().map(\.name).reversed().enumerated()
         let position = Dictionary(order.map { ($0.element, $0.offset) }) { first, _ in first }
         let livePatches = try await host.livePatches()
+        let records = try await HostRecords(host)
+        func place(_ record: HostRecords.Record) -> Int {
+            position[Applier.moduleName(record.id)] ?? 0
+        }
         var updates: [LoadedUpdate] = []
-        for id in try await UpdateSysfs.loaded(host) {
-            let sysfs = UpdateSysfs(host: host, id: id)
-            guard let state = try await sysfs.state() else { continue }
+        for id in records.updates {
+            let parts = records.of(id).sorted { place($0) < place($1) }
+            var functions: [String] = []
+            var pause = 0
+            for part in parts {
+                let sysfs = UpdateSysfs(host: host, id: part.id)
+                functions += try await sysfs.functions()
+                pause = try await sysfs.number("pause_ns")
+            }
             var update = LoadedUpdate(
-                id: id, state: state, functions: try await sysfs.functions(),
-                pause: try await sysfs.number("pause_ns"),
-                description: descriptions[id] ?? "")
-            for (patch, functions) in livePatches.sorted(by: { $0.key < $1.key }) where state == "applied" {
+                id: id, state: isPartial(id, records) ? "partial" : records.state(of: id) ?? "loaded",
+                waiting: records.modules(awaitedBy: id), parts: parts, functions: functions,
+                pause: pause, description: descriptions[id] ?? "")
+            for (patch, functions) in livePatches.sorted(by: { $0.key < $1.key }) where update.isInEffect {
                 update.overridden += update.functions.filter(functions.contains).map { ($0, patch) }
             }
             updates.append(update)
         }
-        return updates.sorted {
-            (position[Applier.moduleName($0.id)] ?? 0) < (position[Applier.moduleName($1.id)] ?? 0)
+        // Stable: those that wait keep the order in which they were asked for.
+        return updates.enumerated().sorted { a, b in
+            let (x, y) = (a.element.parts.first.map(place), b.element.parts.first.map(place))
+            return (x ?? Int.max, a.offset) < (y ?? Int.max, b.offset)
+        }.map(\.element)
+    }
+
+    /// Whether a part of an update neither is applied nor waits. Only of those that wait it is known which parts they have.
+    private func isPartial(_ id: String, _ records: HostRecords) -> Bool {
+        let awaited = Set(records.modules(awaitedBy: id))
+        // Without its archive nothing more can be told.
+        guard !awaited.isEmpty, let parts = try? late?.update(id).parts() else { return false }
+        let applied = Set(records.of(id).filter { $0.state == "applied" }.map(\.id))
+        return parts.contains { part in
+            !applied.contains(part.id) && !(part.home.map { awaited.contains($0) } ?? false)
         }
     }
 
@@ -94,27 +136,62 @@ public struct HostUpdates: Sendable {
 
     /// Gives the old code back.
     public func undo(_ update: LoadedUpdate, progress: (String) -> Void) async throws -> UndoReport {
-        let sysfs = UpdateSysfs(host: host, id: update.id)
-        let isResident = try await sysfs.number("resident") != 0
-        // A resident one can go only if it was never applied.
-        let mayGo = !isResident || update.state == "loaded"
-        guard update.state == "applied" else {
+        guard let late, geteuid() == 0 else { return try await undoAlone(update, progress) }
+        return try await late.locked { try await undoAlone(update, progress) }
+    }
+
+    private func undoAlone(_ update: LoadedUpdate, _ progress: (String) -> Void) async throws -> UndoReport {
+        let leaving = try await leaving(update)
+        guard update.isInEffect else {
             // What an interrupted command has left is taken away.
-            if mayGo {
+            for part in leaving.reversed() where part.mayGo {
                 try await refuseUsed(update)
-                try await host.unload(module: Applier.moduleName(update.id))
+                try await host.unload(module: Applier.moduleName(part.id))
             }
             throw Failure(
                 "update \(update.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
         try await refuseUsed(update)
-        let (pause, tries) = try await sysfs.disable(patience, progress: progress)
-        return try await finish(update, mayGo: mayGo, pause, tries, progress)
+        try await refuseAwaited(update)
+        let steps = update.undoSteps
+        let (pause, tries) = try await Transition(host, steps, patience).make(progress: progress)
+        return try await finish(update, leaving, pause, tries, progress)
     }
 
-    /// What comes after the pause: the journal, and the module, which goes if it may.
+    /// A module of an update that is undone, and whether it can be unloaded then.
+    struct Leaving {
+        var id: String
+        var mayGo: Bool
+    }
+
+    /// Asked before undo. A resident module can go only if it was never applied.
+    func leaving(_ update: LoadedUpdate) async throws -> [Leaving] {
+        var result: [Leaving] = []
+        for part in update.parts {
+            let isResident = try await UpdateSysfs(host: host, id: part.id).number("resident") != 0
+            result.append(Leaving(id: part.id, mayGo: !isResident || part.state == "loaded"))
+        }
+        return result
+    }
+
+    /// ksplice.ko keeps in order what is loaded; it does not know what that which waits was made on.
+    func refuseAwaited(_ update: LoadedUpdate, undoing others: Set<String> = []) async throws {
+        guard let late else { return }
+        for id in Set(try await HostRecords(host).awaited.map(\.update)) where id != update.id {
+            // An archive that is gone says nothing; the module is refused then, and undo is the way out.
+            guard !others.contains(id), let waiting = try? late.update(id),
+                waiting.manifest.depends.contains(update.id)
+            else { continue }
+            throw Failure(
+                "update \(id.prefix(12)), which waits for a module, was made on update \(update.id.prefix(12))",
+                status: .busy, hint: "git ksplice undo \(id.prefix(12))")
+        }
+    }
+
+    /// What comes after the pause: the journal, and the modules, which go if they may.
     func finish(
-        _ update: LoadedUpdate, mayGo: Bool, _ pause: Int, _ tries: Int, _ progress: (String) -> Void
+        _ update: LoadedUpdate, _ leaving: [Leaving], _ pause: Int, _ tries: Int,
+        _ progress: (String) -> Void
     ) async throws -> UndoReport {
         do {
             try await host.appendToJournal(
@@ -124,16 +201,20 @@ public struct HostUpdates: Sendable {
                     ("tries", .number(tries)),
                 ]).text)
         } catch { progress("the update is undone, but the journal cannot be written: \(error)") }
-        return UndoReport(
-            id: update.id, pause: pause, tries: tries,
-            unloaded: mayGo ? try await unload(update, progress) : false)
+        try await late?.forget(update.id)
+        var areGone = true
+        for part in leaving.reversed() {
+            let isGone = part.mayGo ? try await unload(part.id, progress) : false
+            areGone = areGone && isGone
+        }
+        return UndoReport(id: update.id, pause: pause, tries: tries, unloaded: areGone)
     }
 
     /// Fails where a module uses an export of the update: it would go on with what the old code knows nothing of. Other
     /// updates are no such users.
     func refuseUsed(_ update: LoadedUpdate) async throws {
-        let name = Applier.moduleName(update.id)
-        let users = try await host.modules().first { $0.name == name }?.users ?? []
+        let names = Set(update.parts.map { Applier.moduleName($0.id) })
+        let users = try await host.modules().filter { names.contains($0.name) }.flatMap(\.users)
         let others = users.filter { !$0.hasPrefix("ksplice_") }.sorted()
         guard !others.isEmpty else { return }
         throw Failure(
@@ -142,8 +223,8 @@ public struct HostUpdates: Sendable {
     }
 
     /// Whether the module is gone. It stays where another update, which may itself be inert, refers to it.
-    private func unload(_ update: LoadedUpdate, _ progress: (String) -> Void) async throws -> Bool {
-        do { try await host.unload(module: Applier.moduleName(update.id)) } catch let failure as Failure
+    private func unload(_ id: String, _ progress: (String) -> Void) async throws -> Bool {
+        do { try await host.unload(module: Applier.moduleName(id)) } catch let failure as Failure
             where failure.status == .busy
         {
             progress(failure.message)

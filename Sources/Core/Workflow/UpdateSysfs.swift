@@ -19,6 +19,17 @@ struct UpdateSysfs: Sendable {
     static let root = "/sys/kernel/ksplice"
     let host: any Host & Sendable
     let id: String
+    /// What people are told: the identity of the whole update.
+    let shown: String
+
+    /// - Parameters:
+    ///   - id: of an update, or of a part of one.
+    ///   - whole: of the whole update, where that is another one.
+    init(host: any Host & Sendable, id: String, whole: String? = nil) {
+        self.host = host
+        self.id = id
+        shown = whole ?? id
+    }
 
     private var folder: String { "\(Self.root)/\(id)" }
 
@@ -52,15 +63,6 @@ struct UpdateSysfs: Sendable {
         var tasks = try await text("conflicts").lines.compactMap { TaskInTheWay($0) }
         for index in tasks.indices { tasks[index].still = await host.stillness(of: tasks[index].pid) }
         return tasks
-    }
-
-    /// Applies; tries again with growing pauses while tasks are inside. Returns the pause in nanoseconds and the tries.
-    func enable(_ patience: Patience, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
-        try await Transition(host, [.init(id: id, isUndo: false)], patience).make(progress: progress)
-    }
-
-    func disable(_ patience: Patience, progress: (String) -> Void) async throws -> (pause: Int, tries: Int) {
-        try await Transition(host, [.init(id: id, isUndo: true)], patience).make(progress: progress)
     }
 
     private static let explanations: [String: (text: String, hint: String)] = [
@@ -101,7 +103,7 @@ struct UpdateSysfs: Sendable {
 
     /// What the kernel's refusal of a change means.
     func refusal(_ verb: String, _ cause: String, _ code: Int32) async throws -> Failure {
-        let short = id.prefix(12)
+        let short = shown.prefix(12)
         if cause == "hook" {
             let words = try await text("hook").split(separator: " ").map { String($0) }
             guard words.count == 3, let value = Int32(words[2]) else {
@@ -114,7 +116,7 @@ struct UpdateSysfs: Sendable {
                 hint:
                     "the update's author says so; nothing was changed. git ksplice show --patch has the code")
         }
-        return Self.refusal(verb, id, cause, detail: nil)
+        return Self.refusal(verb, shown, cause, detail: nil)
             ?? Failure(
                 "cannot \(verb) \(short): \(cause) (\(describe(errno: code)))", status: .busy, hint: "dmesg")
     }

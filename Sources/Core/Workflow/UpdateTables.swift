@@ -114,7 +114,7 @@ struct UpdateTables {
             if contents.isEmpty { contents.append(littleEndian: ModuleResolver.tableVersion) }
             contents.append(littleEndian: UInt32(value))
         }
-        place("table", contents + [UInt8](repeating: 0, count: 72))
+        place("table", contents + [UInt8](repeating: 0, count: 144))
     }
 
     /// A section `.ksplice.NAME` with the symbol `ksplice_NAME`; an empty table still gets `room` bytes, because the

@@ -22,23 +22,22 @@ public struct Upgrader: Sendable {
         self.updates = updates
     }
 
-    /// A new update's module, ready to be loaded.
-    private struct Ready {
-        var update: Update
-        var module: [UInt8]
-        var prepared: PreparedUpdate
-    }
-
     /// Applies updates, and undoes in the same pause what they replace: those named, all others, or every applied update that
     /// replaces one of the same functions, if nothing of it is lost: all its functions are replaced, it has nothing but
     /// functions, and its commits are among those of the new ones.
     public func run(_ wanted: [Update], undoing named: [LoadedUpdate], all: Bool) async throws
         -> UpgradeReport
     {
+        try await applier.alone { try await runAlone(wanted, undoing: named, all: all) }
+    }
+
+    private func runAlone(_ wanted: [Update], undoing named: [LoadedUpdate], all: Bool) async throws
+        -> UpgradeReport
+    {
         let loaded = try await updates.all()
-        let applied = loaded.filter { $0.state == "applied" }
+        let applied = loaded.filter(\.isInEffect)
         let new = wanted.filter { update in !applied.contains { $0.id == update.id } }
-        if let other = named.first(where: { $0.state != "applied" }) {
+        if let other = named.first(where: { !$0.isInEffect }) {
             throw Failure(
                 "update \(other.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
         }
@@ -50,57 +49,84 @@ public struct Upgrader: Sendable {
         }
         try await unloadRemains(new, loaded)
         if let refusal = try await ModulePolicy(of: host).refusals.first { throw refusal }
-        // Nobody unloads ksplice.ko while its window is open; once they are loaded, the updates hold it.
-        let hold: (any OpenMemory)?
-        do { hold = try await host.exists(CoreModule.versionPath) ? await host.window() : nil } catch {
-            hold = nil
+        let plan = try await Plan(new, host)
+        return try await prepared(plan, chosen, others) { ready, replaced in
+            // The newest first.
+            let old = applied.filter { replaced.contains($0.id) }.reversed()
+            for update in old { try await updates.refuseUsed(update) }
+            for update in old { try await updates.refuseAwaited(update, undoing: replaced) }
+            return try await change(plan, ready, Array(old))
         }
-        defer { hold?.close() }
-        let (ready, replaced) = try await prepare(new, chosen, others)
-        let later: (any OpenMemory)?
-        do { later = hold == nil && !ready.isEmpty ? try await host.window() : nil } catch { later = nil }
-        defer { later?.close() }
-        // The newest first.
-        let old = applied.filter { replaced.contains($0.id) }.reversed()
-        for update in old { try await updates.refuseUsed(update) }
-        return try await change(ready, Array(old))
+    }
+
+    /// The new updates, what of them can be applied now, and what waits for modules.
+    private struct Plan {
+        let updates: [Update]
+        var ready: [Update] = []
+        var absent: [String: [String]] = [:]
+
+        init(_ updates: [Update], _ host: any Host) async throws {
+            self.updates = updates
+            let loaded = Set(try await host.modules().filter { $0.state == "Live" }.map(\.name))
+            for update in updates {
+                for part in try update.parts() {
+                    if let home = part.home, !loaded.contains(home) {
+                        absent[update.id, default: []].append(home)
+                    } else {
+                        ready.append(part)
+                    }
+                }
+            }
+        }
     }
 
     /// What an interrupted command has left of the new updates is taken away.
     private func unloadRemains(_ new: [Update], _ loaded: [LoadedUpdate]) async throws {
         for update in new where loaded.contains(where: { $0.id == update.id }) {
-            guard try await UpdateSysfs(host: host, id: update.id).number("resident") == 0 else {
+            let parts = loaded.first { $0.id == update.id }?.parts ?? []
+            for part in parts where try await UpdateSysfs(host: host, id: part.id).number("resident") != 0 {
                 throw Failure(
                     "update \(update.id.prefix(12)) was applied before and stays loaded", status: .no,
                     hint: "git ksplice apply \(update.id.prefix(12))")
             }
             progress("unloading what an interrupted command has left")
-            try await host.unload(module: Applier.moduleName(update.id))
+            for part in parts { try await host.unload(module: Applier.moduleName(part.id)) }
         }
     }
 
-    /// Matches the new updates, and tells which of the others they replace.
-    private func prepare(
-        _ new: [Update], _ chosen: Set<String>, _ others: [LoadedUpdate]
-    ) async throws -> ([Ready], replaced: Set<String>) {
+    /// Matches the new updates, tells which of the others they replace, and does something with both.
+    private func prepared<Result>(
+        _ plan: Plan, _ chosen: Set<String>, _ others: [LoadedUpdate],
+        _ body: ([PreparedPart], Set<String>) async throws -> Result
+    ) async throws -> Result {
         let redirects = try await AppliedRedirect.all(host).filter { redirect in
             others.contains { $0.id == redirect.update }
         }
-        let names = Set(new.flatMap { $0.manifest.replacements.map(\.symbol) })
+        let names = Set(plan.updates.flatMap { $0.manifest.replacements.map(\.symbol) })
+        // Of what waits for a module, only names can tell.
+        var rivals: Set<String> = []
+        for update in plan.updates {
+            rivals.formUnion(try await applier.late?.rivals(of: update).map(\.id) ?? [])
+        }
+        let certain = chosen.union(rivals.filter { id in others.contains { $0.id == id } })
         // By their names at first; matching tells which function of that name it is.
-        var replaced = chosen.union(redirects.filter { names.contains($0.function) }.map(\.update))
+        var replaced = certain.union(redirects.filter { names.contains($0.function) }.map(\.update))
         while true {
             let restoring = redirects.filter { replaced.contains($0.update) }
-            var ready: [Ready] = []
-            for update in new { ready.append(try await prepare(update, restoring)) }
-            let old = ready.flatMap { $0.prepared.targets.map { $0.function.address } }
-            let met = chosen.union(Self.replaced(old, redirects, try await host.symbols()))
-            if met == replaced {
-                for id in replaced.subtracting(chosen).sorted() {
-                    try await refuseLoss(of: id, redirects, ready)
+            try refuseOwnGround(plan, replaced)
+            let asked = replaced
+            var met: Set<String> = []
+            let result = try await applier.withPrepared(plan.ready, restoring: restoring) {
+                ready -> Result? in
+                let old = ready.flatMap { $0.prepared.targets.map { $0.function.address } }
+                met = certain.union(Self.replaced(old, redirects, try await host.symbols()))
+                guard met == asked else { return nil }
+                for id in asked.subtracting(chosen).sorted() {
+                    try await refuseLoss(of: id, redirects, ready, plan)
                 }
-                return (ready, replaced)
+                return try await body(ready, asked)
             }
+            if let result { return result }
             guard met.isSubset(of: replaced) else {
                 throw Failure(
                     "it cannot be told which updates are replaced", status: .verificationRefused,
@@ -116,7 +142,8 @@ public struct Upgrader: Sendable {
     ) -> Set<String> {
         var met = Set(redirects.filter { old.contains($0.old) }.map(\.update))
         while true {
-            let modules = Set(met.map(Applier.moduleName))
+            let modules = Set(
+                redirects.filter { met.contains($0.update) }.map { Applier.moduleName($0.part) })
             let more = redirects.filter {
                 !met.contains($0.update)
                     && modules.contains(symbols.nearest(to: $0.old)?.symbol.module ?? "")
@@ -127,7 +154,9 @@ public struct Upgrader: Sendable {
     }
 
     /// What is replaced must be replaced whole: a fix that nobody spoke of must not go with it.
-    private func refuseLoss(of id: String, _ redirects: [AppliedRedirect], _ new: [Ready]) async throws {
+    private func refuseLoss(
+        of id: String, _ redirects: [AppliedRedirect], _ new: [PreparedPart], _ plan: Plan
+    ) async throws {
         let short = id.prefix(12)
         func refusal(_ reason: String) -> Failure {
             Failure(
@@ -142,70 +171,74 @@ public struct Upgrader: Sendable {
         if let lost = redirects.first(where: { $0.update == id && !old.contains(root($0)) }) {
             throw refusal("also changes '\(lost.function)'")
         }
-        let contents = try await UpdateSysfs(host: host, id: id).text("contents").split(separator: " ")
-        guard contents.count == 4, contents[1] == "0", contents[2] == "0" else {
-            throw refusal("also has constants or hooks")
+        let records = try await HostRecords(host)
+        for part in records.of(id) {
+            let contents = try await UpdateSysfs(host: host, id: part.id).text("contents")
+                .split(separator: " ")
+            guard contents.count == 4, contents[1] == "0", contents[2] == "0" else {
+                throw refusal("also has constants or hooks")
+            }
         }
-        let known = Set(new.flatMap(\.update.manifest.commits))
+        let awaited = records.modules(awaitedBy: id)
+        let covered = Set(plan.updates.flatMap { $0.manifest.units.compactMap(\.module) })
+        if let lost = awaited.first(where: { !covered.contains($0) }) {
+            throw refusal("also waits for the module '\(lost)'")
+        }
+        let known = Set(plan.updates.flatMap(\.manifest.commits))
         let commits = try await updates.journalCommits()[id]
         guard let commits, !commits.isEmpty, known.isSuperset(of: commits) else {
             throw refusal("was made of other commits")
         }
     }
 
-    private func prepare(_ update: Update, _ restoring: [AppliedRedirect]) async throws -> Ready {
-        let undone = Set(restoring.map(\.update))
-        if let ground = update.manifest.depends.first(where: { undone.contains($0) }) {
+    private func refuseOwnGround(_ plan: Plan, _ undone: Set<String>) throws {
+        for update in plan.updates {
+            guard let ground = update.manifest.depends.first(where: { undone.contains($0) }) else { continue }
             throw Failure(
                 "update \(update.id.prefix(12)) was made on update \(ground.prefix(12)), which it would replace",
                 status: .usage, hint: "git ksplice apply \(update.id.prefix(12)) applies it on that")
         }
-        return try await applier.withPrepared(update, restoring: restoring) { prepared in
-            try await applier.loadCore(
-                update, prepared.symbols, prepared.running, exports: prepared.checksums)
-            let module = try applier.updateModule(
-                try prepared.module(update), prepared, core: try await host.symbols())
-            return Ready(update: update, module: module, prepared: prepared)
-        }
     }
 
-    private func change(_ new: [Ready], _ old: [LoadedUpdate]) async throws -> UpgradeReport {
-        var loaded: [String] = []
+    private func change(_ plan: Plan, _ new: [PreparedPart], _ old: [LoadedUpdate]) async throws
+        -> UpgradeReport
+    {
+        var leaving: [[HostUpdates.Leaving]] = []
+        for update in old { leaving.append(try await updates.leaving(update)) }
+        let steps =
+            old.flatMap(\.undoSteps)
+            + new.map { Transition.Step(id: $0.update.id, whole: $0.update.wholeID, isUndo: false) }
+        var awaited: [(id: String, modules: [String])] = []
         let pause: Int
         let tries: Int
-        var resident: Set<String> = []
         do {
-            for update in new {
-                let name = Applier.moduleName(update.update.id)
-                try await host.load(module: update.module, name: name, parameters: "")
-                loaded.append(name)
-                // From now on ksplice.ko holds them.
-                try update.prepared.checkModules(try await host.modules())
+            for update in plan.updates {
+                let modules = try await applier.wait(
+                    for: plan.absent[update.id] ?? [], update, replacing: Set(old.map(\.id)))
+                awaited.append((update.id, modules))
             }
-            for update in old where try await UpdateSysfs(host: host, id: update.id).number("resident") != 0 {
-                resident.insert(update.id)
+            (pause, tries) = try await applier.withLoaded(new) {
+                try await Transition(host, steps, applier.patience).make(progress: progress)
             }
-            let steps =
-                old.map { Transition.Step(id: $0.id, isUndo: true) }
-                + new.map { Transition.Step(id: $0.update.id, isUndo: false) }
-            (pause, tries) = try await Transition(host, steps, applier.patience)
-                .make(progress: progress)
         } catch {
-            for name in loaded.reversed() { try? await host.unload(module: name) }
+            for (id, modules) in awaited { try? await applier.late?.forget(id, modules: modules) }
             throw error
         }
         // The kernel is changed: nothing makes that a failure any more.
         var applied: [ApplyReport] = []
-        for update in new {
+        for update in plan.updates {
+            var statistics = MatchResult.Statistics()
+            for part in new where part.update.wholeID == update.id {
+                statistics.add(part.prepared.result.statistics)
+            }
             applied.append(
-                await applier.finish(update.update, update.prepared.result.statistics, pause, tries))
+                await applier.finish(
+                    update, statistics, pause, tries, waiting: plan.absent[update.id] ?? []))
         }
         var undone: [UndoReport] = []
-        for update in old {
+        for (update, leaving) in zip(old, leaving) {
             do {
-                undone.append(
-                    try await updates.finish(
-                        update, mayGo: !resident.contains(update.id), pause, tries, progress))
+                undone.append(try await updates.finish(update, leaving, pause, tries, progress))
             } catch {
                 progress("the module of \(update.id.prefix(12)) stays loaded: \(error)")
                 undone.append(UndoReport(id: update.id, pause: pause, tries: tries, unloaded: false))

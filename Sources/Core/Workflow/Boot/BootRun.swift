@@ -111,7 +111,7 @@ public struct BootRun: Sendable {
         _ prepare: (Update) async throws -> Void,
         _ apply: (Update) async throws -> ApplyReport?
     ) async throws -> BootReport.Result {
-        if try await UpdateSysfs(host: host, id: entry.id).state() == "applied" { return .present }
+        if try await HostRecords(host).isApplied(entry.id) { return .present }
         if case .held(let why) = standing { return .held(why) }
         if let ground = entry.depends.first(where: missing.contains) {
             return .held("it stands on update \(ground.prefix(12)), which is not applied")
@@ -163,7 +163,7 @@ public struct BootRun: Sendable {
                 switch try store.mark(id) {
                 case .applied(boot): break
                 // It was applied, but the program did not live to write that down.
-                case .trying(boot) where try await UpdateSysfs(host: host, id: id).state() == "applied": break
+                case .trying(boot) where try await HostRecords(host).isApplied(id): break
                 default: continue
                 }
                 try store.removeMark(id)
@@ -223,12 +223,8 @@ public struct BootRun: Sendable {
     }
 
     private func applied(_ list: BootList) async throws -> Set<String> {
-        var result: Set<String> = []
-        for entry in list.entries
-        where try await UpdateSysfs(host: host, id: entry.id).state() == "applied" {
-            result.insert(entry.id)
-        }
-        return result
+        let records = try await HostRecords(host)
+        return Set(list.entries.map(\.id).filter(records.isApplied))
     }
 
     // MARK: - Kernel parameters
