@@ -55,6 +55,7 @@ __git_ksplice_value ()
 	--kernel) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	--source) __git_ksplice_offer "$(__git_ksplice_refs)" ;;
 	--force) __git_ksplice_offer "$__git_ksplice_codes" ;;
+	--late) __git_ksplice_offer "refuse allow" ;;
 	--patch | --config | --from | --output | -o | --copy) ;; # files
 	*) return 0 ;; # free text and numbers
 	esac
@@ -72,8 +73,8 @@ __git_ksplice_options ()
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
 	check) own="--window --json" ;;
-	apply) own="--boot --timeout --nudge --quiet --json" ;;
-	upgrade) own="--undo --all --boot --timeout --nudge --quiet" ;;
+	apply) own="--boot --late --timeout --nudge --quiet --json" ;;
+	upgrade) own="--undo --all --boot --late --timeout --nudge --quiet" ;;
 	undo) own="--all --boot --timeout --nudge --quiet --json" ;;
 	boot-remove) own="--all" ;;
 	boot-list) own="--json" ;;
@@ -94,7 +95,7 @@ __git_ksplice_takes_value ()
 	show:--patch) return 1 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
-	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout) return 0 ;;
+	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout | *:--late) return 0 ;;
 	boot-run:--limit | test:--run | test:--copy | test:--memory) return 0 ;;
 	esac
 	return 1
@@ -145,8 +146,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot test match verify explain help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot test match verify explain" ;;
+	"") __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot late test match verify explain help" ;;
+	help) __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot late test match verify explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
 	boot-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;

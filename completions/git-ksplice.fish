@@ -1,7 +1,7 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
 
-set -l commands init kernel create list show export check apply upgrade undo status boot test match verify explain
+set -l commands init kernel create list show export check apply upgrade undo status boot late test match verify explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 set -l boot_commands add remove list release run confirm
@@ -41,7 +41,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create list show export check apply upgrade undo status boot test match verify explain
+    set -l all init kernel create list show export check apply upgrade undo status boot late test match verify explain
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -66,6 +66,7 @@ complete -c git-ksplice -n $at_first -a upgrade -d 'Replace applied updates by o
 complete -c git-ksplice -n $at_first -a undo -d 'Give the old code back'
 complete -c git-ksplice -n $at_first -a status -d 'Show which updates the running kernel has'
 complete -c git-ksplice -n $at_first -a boot -d 'Let updates come back after a reboot'
+complete -c git-ksplice -n $at_first -a late -d 'Give a module that is being loaded its parts of updates'
 complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in a virtual machine'
 complete -c git-ksplice -n $at_first -a match -d 'Prove that compiled code is the code of a kernel'
 complete -c git-ksplice -n $at_first -a verify -d 'Find out whether a stored update is what it says'
@@ -128,6 +129,7 @@ complete -c git-ksplice -n '__git_ksplice_is upgrade' -l all -d 'Undo all other 
 complete -c git-ksplice -n '__git_ksplice_is apply' -l boot -d 'Apply it at each boot, too'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l boot -d 'Do not apply it at boot any more'
 complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo' -l nudge -d 'Take sleeping tasks out for a moment'
+complete -c git-ksplice -n '__git_ksplice_is apply upgrade' -l late -x -a 'refuse allow' -d 'What becomes of a module that cannot get its part'
 complete -c git-ksplice -n '__git_ksplice_is undo' -l all -d 'Undo all updates, the newest first'
 complete -c git-ksplice -n '__git_ksplice_is test' -l run -x -d 'The command to run three times'
 complete -c git-ksplice -n '__git_ksplice_is test' -l copy -r -F -d 'Put a file into the virtual machine'
