@@ -137,6 +137,9 @@ struct Laboratory: Sendable {
         return commit
     }
 
+    /// The file of a module of the registered kernel, by its path below `kernel/`.
+    func module(_ path: String) throws -> [UInt8] { try Files.read("\(modules)/kernel/\(path)") }
+
     func source(_ path: String, at commit: String) async throws -> String {
         try await Command(["git", "cat-file", "blob", "\(commit):\(path)"], directory: repository).check()
             .text

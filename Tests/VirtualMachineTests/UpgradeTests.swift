@@ -94,7 +94,11 @@ extension VirtualMachineTests {
             let traces = "git-ksplice status; lsmod | grep -o 'ksplice_[0-9a-f]*' | sort; true"
             guest.step("first", "git-ksplice upgrade first.tar.gz; numbers")
             guest.step(
-                "files", "cd /sys/kernel/ksplice; find . -type f | while read f; do stat -c '%a %n' $f; done")
+                "files",
+                """
+                cd /sys/kernel/ksplice; echo '+\(ids["first"]!) dummy allow' > await
+                find . -type f | while read f; do stat -c '%a %n' $f; done; echo '-\(ids["first"]!) dummy' > await
+                """)
             guest.step(
                 "events on",
                 "mount -t tracefs none /sys/kernel/tracing 2> /dev/null; echo 1 > /sys/kernel/tracing/events/ksplice/enable"
@@ -199,7 +203,11 @@ extension VirtualMachineTests {
             }
             let there = try await Self.boot.report().output("files").lines.map { line in
                 line.split(separator: "/").enumerated().map { index, part in
-                    part.hasPrefix(updates.id) ? "<id>" : part.contains(",") ? "<function>,<n>" : String(part)
+                    part.contains(":")
+                        ? "<update>:<module>"
+                        : part.hasPrefix(updates.id)
+                            ? "<id>"
+                            : part.contains(",") ? "<function>,<n>" : String(part)
                 }.joined(separator: "/").replacing(" ./", with: " ")
             }
             #expect(Set(described.map { String($0) }) == Set(there))
