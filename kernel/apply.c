@@ -430,23 +430,28 @@ static void finish_undone(struct ksplice_record *record)
 }
 
 /*
- * The module whose code was replaced is going, with the redirects in it: nothing is to be written, what the update held goes.
- * The caller holds ksplice_mutex.
+ * The module whose code was replaced is going, with the redirects in it: nothing is to be written, what the update held goes,
+ * also of one that would have stayed, because what it refers to does not. The caller holds ksplice_mutex.
  */
 void ksplice_abandon(struct ksplice_record *record)
 {
-	if (record->state != KSPLICE_APPLIED)
-		return;
-	ksplice_lock_exports();
-	ksplice_show_exports(record, false);
-	ksplice_unlock_exports();
-	ksplice_end_tracers(record);
-	WRITE_ONCE(record->state, KSPLICE_UNDONE);
+	bool applied = record->state == KSPLICE_APPLIED;
+
+	if (applied) {
+		ksplice_lock_exports();
+		ksplice_show_exports(record, false);
+		ksplice_unlock_exports();
+		ksplice_end_tracers(record);
+	}
+	WRITE_ONCE(record->state, KSPLICE_LOST);
+	if (applied) {
 #ifdef CONFIG_TASKS_RCU
-	synchronize_rcu_tasks();
+		synchronize_rcu_tasks();
 #endif
-	ksplice_shadow_drop(record);
-	if (!is_resident(record)) {
+		ksplice_run_hooks(record, KSPLICE_HOOK_POST, true);
+		ksplice_shadow_drop(record);
+	}
+	if (record->pinned) {
 		record->pinned = false;
 		module_put(record->update->owner);
 	}

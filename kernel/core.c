@@ -140,6 +140,30 @@ static bool holds(const struct ksplice_record *record, const struct module *modu
 	return false;
 }
 
+static bool holds_coming(const struct ksplice_record *record)
+{
+	unsigned int i;
+
+	for (i = 0; i < record->module_count; i++)
+		if (READ_ONCE(record->modules[i]->state) != MODULE_STATE_LIVE)
+			return true;
+	return false;
+}
+
+/* Is the part of an update for a module applied? */
+bool ksplice_has_part(const char *update, const struct module *module)
+{
+	const struct ksplice_record *record;
+	bool has = false;
+
+	mutex_lock(&ksplice_mutex);
+	list_for_each_entry(record, &ksplice_records, list)
+		has = has || (record->state == KSPLICE_APPLIED && holds(record, module) &&
+			      !strcmp(record->update->table->update, update));
+	mutex_unlock(&ksplice_mutex);
+	return has;
+}
+
 /* In the module, or in an update for it? The caller holds ksplice_mutex. */
 static bool is_of(u64 address, const struct module *module)
 {
@@ -180,6 +204,29 @@ static void leave_gate(struct ksplice_record *record)
 	record->coming = NULL;
 }
 
+#ifdef CONFIG_JUMP_LABEL
+extern struct notifier_block jump_label_module_nb;	/* static in kernel/jump_label.c; resolved by the loader */
+#endif
+#ifdef CONFIG_HAVE_STATIC_CALL_INLINE
+extern struct notifier_block static_call_module_nb;	/* the same, kernel/static_call_inline.c */
+#endif
+
+/*
+ * Takes the jump labels and static calls of an update module off their keys, as the kernel does when the module goes. Where
+ * a key is in a module that goes before, it could not do that later.
+ */
+static void unlink_keys(struct module *owner)
+{
+#ifdef CONFIG_JUMP_LABEL
+	jump_label_module_nb.notifier_call(&jump_label_module_nb, MODULE_STATE_GOING, owner);
+	owner->num_jump_entries = 0;
+#endif
+#ifdef CONFIG_HAVE_STATIC_CALL_INLINE
+	static_call_module_nb.notifier_call(&static_call_module_nb, MODULE_STATE_GOING, owner);
+	owner->num_static_call_sites = 0;
+#endif
+}
+
 static bool forget_module(struct ksplice_record *record, const struct module *module)
 {
 	unsigned int i, kept = 0;
@@ -208,6 +255,7 @@ void ksplice_give_up(struct module *module)
 		pr_warn("%.12s: module %s did not come up; the update's part for it is given up\n", record->id,
 			module->name);
 		record->leaving = true;
+		unlink_keys(record->update->owner);
 		ksplice_abandon(record);
 	}
 	mutex_unlock(&ksplice_mutex);
@@ -215,8 +263,9 @@ void ksplice_give_up(struct module *module)
 
 static void free_record(struct ksplice_record *record)
 {
-	leave_gate(record);
+	/* What is at the gate stays until we have left it. */
 	put_modules(record);
+	leave_gate(record);
 	kfree(record->files);
 	kvfree(record->modules);
 	kvfree(record->sites);
@@ -341,6 +390,10 @@ void ksplice_unregister(struct ksplice_update *update)
 	}
 	record->leaving = true;
 	list_del(&record->list);
+	/* A module that is being loaded may go at once, and nobody would tell us any more. */
+	if (holds_coming(record))
+		unlink_keys(update->owner);
+	put_modules(record);
 	mutex_unlock(&ksplice_mutex);
 	/* Without the mutex: this waits for those who are in our files and may wait for it. */
 	ksplice_sysfs_remove(record);
@@ -363,6 +416,7 @@ static int __init ksplice_init(void)
 
 static void __exit ksplice_exit(void)
 {
+	ksplice_sysfs_close();
 	ksplice_late_exit();
 	ksplice_sysfs_exit();
 	ksplice_transition_exit();

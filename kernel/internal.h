@@ -23,7 +23,8 @@
 #define KSPLICE_CONFLICTS	24	/* kept per attempt, so that they fit in one sysfs page */
 #define KSPLICE_TRACE		256	/* return addresses; a kernel stack does not hold more frames */
 
-enum ksplice_state { KSPLICE_LOADED, KSPLICE_APPLIED, KSPLICE_UNDONE };
+/* Lost: its module did not come up (late.c). */
+enum ksplice_state { KSPLICE_LOADED, KSPLICE_APPLIED, KSPLICE_UNDONE, KSPLICE_LOST };
 
 /* Why the last attempt was refused. The words and error numbers are in core.c. */
 enum ksplice_cause {
@@ -139,6 +140,7 @@ extern const char * const ksplice_cause_words[];
 
 /* core.c */
 void ksplice_give_up(struct module *module);
+bool ksplice_has_part(const char *update, const struct module *module);
 void ksplice_module_text(const struct module *module, unsigned long *first, unsigned long *end);
 
 /* tables.c */
@@ -223,6 +225,7 @@ void ksplice_leave_gate(const struct module *module);
 /* sysfs.c */
 int ksplice_sysfs_init(void);
 struct kobject *ksplice_sysfs_root(void);
+void ksplice_sysfs_close(void);
 void ksplice_sysfs_exit(void);
 int ksplice_sysfs_add(struct ksplice_record *record);
 void ksplice_sysfs_remove(struct ksplice_record *record);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Modules that are loaded after an update that changes them was applied. They wait at a gate in front of their init
- * function while a program matches them, loads the update's part for them and applies it; so no code of theirs that is
- * to be replaced ever runs.
+ * function while a program matches them, loads the update's part for them and applies it; so from their init function on they
+ * never run what is to be replaced. Constructors, and functions that set parameters, run before.
  *
  * The gate stands in place of mod->init, because a notifier must not wait: its chain is locked for reading, and whoever
  * loads a module, as the program does, reads it again; a writer in between would stop all three. The notifier only puts
  * the gate there. The kernel's loader calls it in the loading task, with none of its locks held, when the module is complete
  * in memory and in kallsyms.
  *
- * The program is started like modprobe is by the kernel. Its exit status is the answer. If it fails, or cannot be started,
- * each awaited update says whether the module may run without it.
+ * The program is started like modprobe is by the kernel. Its exit status is the answer, and the books must agree. If it fails,
+ * or cannot be started, each awaited update says whether the module may run without it.
  *
  * If init fails, the kernel frees the module, whatever references there are. The notifier then gives up what stands on it.
  *
@@ -47,6 +47,7 @@ struct gate {
 	struct task_struct *task;	/* that loads it; valid while the module is being loaded */
 	int (*init)(void);		/* may be NULL */
 	bool open;			/* the program is at work */
+	bool passed;			/* the program has ended */
 	unsigned int users;		/* updates that are being registered */
 };
 
@@ -108,6 +109,7 @@ static void free_words(struct subprocess_info *info)
 	kfree(info->argv[2]);
 	kfree(info->argv[0]);
 	kfree(info->argv);
+	module_put(THIS_MODULE);
 }
 
 /* 0, a negative error number, or what the program's end looks like to wait(2). */
@@ -126,6 +128,9 @@ static int run_helper(const char *module)
 	words[2] = kstrdup(module, GFP_KERNEL);
 	info = words[0] && words[0][0] && words[2] ?
 		call_usermodehelper_setup(words[0], words, environment, GFP_KERNEL, NULL, free_words, NULL) : NULL;
+	/* The program may outlive whoever waits for it, and ends in free_words(). */
+	if (info)
+		__module_get(THIS_MODULE);
 	if (info)
 		return call_usermodehelper_exec(info, UMH_WAIT_PROC | UMH_KILLABLE);
 	kfree(words[2]);
@@ -138,7 +143,39 @@ static void open_gate(struct gate *gate, bool open)
 {
 	mutex_lock(&late_mutex);
 	gate->open = open;
+	gate->passed = !open;
 	mutex_unlock(&late_mutex);
+}
+
+/* The identity of the next update that does not let the module run without its part; false where there is none. */
+static bool next_strict(const char *module, unsigned int *number, char *update)
+{
+	struct awaited *a;
+	bool found = false;
+
+	mutex_lock(&late_mutex);
+	list_for_each_entry(a, &all_awaited, list) {
+		if (a->number <= *number || !a->refuse || strcmp(a->module, module))
+			continue;
+		*number = a->number;
+		strscpy(update, a->update, KSPLICE_ID_SIZE + 1);
+		found = true;
+		break;
+	}
+	mutex_unlock(&late_mutex);
+	return found;
+}
+
+/* A program that ends well may have done nothing. */
+static int check_parts(const struct module *module)
+{
+	char update[KSPLICE_ID_SIZE + 1];
+	unsigned int number = 0;
+
+	while (next_strict(module->name, &number, update))
+		if (!ksplice_has_part(update, module))
+			return -ENOENT;
+	return 0;
 }
 
 /* In place of the module's init function. */
@@ -155,10 +192,13 @@ static int at_gate(void)
 	if (WARN_ON(!gate))
 		return -EINVAL;
 	module = gate->module;
+	module->init = gate->init;	/* the kernel looks at it when the module is to go */
 	pr_info("module %s waits for its updates\n", module->name);
 	open_gate(gate, true);
 	ret = run_helper(module->name);
 	open_gate(gate, false);
+	if (!ret)
+		ret = check_parts(module);
 	if (ret) {
 		mutex_lock(&late_mutex);
 		refuse = is_refused_without(module->name);
@@ -311,7 +351,7 @@ static ssize_t state_show(struct kobject *kobj, struct kobj_attribute *attr, cha
 
 	mutex_lock(&late_mutex);
 	list_for_each_entry(gate, &gates, list)
-		coming = coming || !strcmp(gate->module->name, a->module);
+		coming = coming || (!gate->passed && !strcmp(gate->module->name, a->module));
 	mutex_unlock(&late_mutex);
 	return sysfs_emit(buf, "%s\n", coming ? "coming" : "awaited");
 }
@@ -350,29 +390,31 @@ static int add_awaited(const char *update, const char *module, bool refuse)
 
 	if (!change_awaited(update, module, refuse))
 		return 0;
+	if (!try_module_get(THIS_MODULE))
+		return -ENODEV;
 	a = kzalloc(sizeof(*a), GFP_KERNEL);
-	if (!a)
+	if (!a) {
+		module_put(THIS_MODULE);	/* whoever writes to a file of ours holds it */
 		return -ENOMEM;
+	}
 	strscpy(a->update, update, sizeof(a->update));
 	strscpy(a->module, module, sizeof(a->module));
 	a->refuse = refuse;
 	INIT_LIST_HEAD(&a->list);
 	a->number = ++last_number;
 	ret = kobject_init_and_add(&a->kobj, &awaited_type, folder, "%s:%s", update, module);
-	if (!ret && !try_module_get(THIS_MODULE))
-		ret = -ENODEV;
 	mutex_lock(&late_mutex);
-	if (!ret && awaited_count == MAX_AWAITED) {
+	if (!ret && awaited_count == MAX_AWAITED)
 		ret = -ENOSPC;
-		module_put(THIS_MODULE);	/* whoever writes to a file of ours holds it */
-	}
 	if (!ret) {
 		list_add_tail(&a->list, &all_awaited);
 		awaited_count++;
 	}
 	mutex_unlock(&late_mutex);
-	if (ret)
+	if (ret) {
 		kobject_put(&a->kobj);
+		module_put(THIS_MODULE);
+	}
 	return ret;
 }
 

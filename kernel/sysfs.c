@@ -105,7 +105,7 @@ static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
 
 static ssize_t state_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
-	static const char * const words[] = { "loaded", "applied", "undone" };
+	static const char * const words[] = { "loaded", "applied", "undone", "lost" };
 
 	return sysfs_emit(buf, "%s\n", words[READ_ONCE(to_record(kobj)->state)]);
 }
@@ -342,6 +342,12 @@ int ksplice_sysfs_init(void)
 struct kobject *ksplice_sysfs_root(void)
 {
 	return root;
+}
+
+/* From now on nobody asks for anything. */
+void ksplice_sysfs_close(void)
+{
+	sysfs_remove_group(root, &root_group);
 }
 
 void ksplice_sysfs_exit(void)

@@ -36,7 +36,7 @@ struct BootApply: AsyncParsableCommand {
         let late = try Locations.late
         applier.late = late
         // In the initial file system this program may have another path.
-        try await late.announce()
+        do { try await late.announce() } catch { Talk.warning(Failure(error).message) }
         let ready = applier
         let report = try await boot.run(
             preparing: { _ in

@@ -13,7 +13,18 @@ struct Late: AsyncParsableCommand {
     /// In seconds. Whoever loads the module waits meanwhile.
     private static let patience = 10.0
 
+    /// In seconds: no loader waits for ever.
+    private static let limit: UInt32 = 180
+
     func run() async throws {
+        // The kernel starts programs without open files.
+        while case let file = open("/dev/null", O_RDWR), file >= 0 {
+            if file > STDERR_FILENO {
+                close(file)
+                break
+            }
+        }
+        alarm(Self.limit)
         var applier = Applier(host: Locations.host) { Talk.line($0 + " ...") }
         applier.patience = Patience(timeout: Self.patience)
         applier.late = try Locations.late

@@ -96,8 +96,8 @@ extension VirtualMachineTests {
             guest.step(
                 "files",
                 """
-                cd /sys/kernel/ksplice; echo '+\(ids["first"]!) dummy allow' > await
-                find . -type f | while read f; do stat -c '%a %n' $f; done; echo '-\(ids["first"]!) dummy' > await
+                cd /sys/kernel/ksplice; id=$(cat */update); echo "+$id dummy allow" > await
+                find . -type f | while read f; do stat -c '%a %n' $f; done; echo "-$id dummy" > await
                 """)
             guest.step(
                 "events on",

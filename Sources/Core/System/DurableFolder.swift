@@ -92,8 +92,10 @@ struct DurableFolder: Sendable {
     ///
     /// - Parameter patience: in seconds; fails where somebody goes on for longer.
     func locked<Result>(patience: Double = 2, _ body: () async throws -> Result) async throws -> Result {
-        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
+        // Not the folder: whoever may read it could lock it.
+        let file = path + "/lock"
+        let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw Failure.system("open", file, errno: errno) }
         defer { close(descriptor) }
         var tries = Int(patience * 20)
         // A program that this process has just started has the lock, too, until it is its own.
@@ -107,8 +109,13 @@ struct DurableFolder: Sendable {
         return try await body()
     }
 
-    /// Creates the folder itself, durably.
-    func create() throws { try createFolder(path) }
+    /// Creates the folder itself, durably; nobody else may look into a private one.
+    func create(isPrivate: Bool = false) throws {
+        try createFolder(path)
+        guard !isPrivate || chmod(path, 0o700) == 0 else {
+            throw Failure.system("protect", path, errno: errno)
+        }
+    }
 
     private func createFolder(_ folder: String) throws {
         if Files.isDirectory(folder) { return }

@@ -313,7 +313,8 @@ public struct Applier: Sendable {
                         update: part,
                         prepared: try PreparedUpdate(
                             part, matched, running: running, loaded: loaded,
-                            grounds: records.moduleNames(of: part.manifest.depends)))
+                            grounds: records.moduleNames(of: part.manifest.depends),
+                            isComing: coming != nil))
                 })
         }
     }
@@ -384,9 +385,9 @@ struct Presence {
             switch loaded.first(where: { $0.name == home })?.state {
             case "Live": ready.append(part)
             case "Loading":
-                // At the gate it is served by a process of its own, once this one has ended.
+                // At the gate, whoever put it there: a process of its own serves it once this one has ended.
                 let isAtGate = records.awaited.contains {
-                    $0.update == part.wholeID && $0.module == home && $0.isComing
+                    $0.module == home && $0.isComing
                 }
                 if isAtGate { absent.append(home) } else { isChanging = true }
             default: absent.append(home)

@@ -29,7 +29,7 @@ struct HostRecords: Sendable {
         var id: String
         /// Of the whole.
         var update: String
-        /// `loaded`, `applied`, `undone`.
+        /// `loaded`, `applied`, `undone`, or `lost`: the module that it was for did not come up.
         var state: String
     }
 

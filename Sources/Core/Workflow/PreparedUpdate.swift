@@ -52,6 +52,7 @@ struct PreparedUpdate {
     private let memory: any KernelMemory
     /// The modules that addresses of the update lead into, where they were when it was matched.
     let modules: [String: UInt64]
+    private let isComing: Bool
     /// The modules of other parts that it refers to.
     private let siblings: [String]
     private let references: [Manifest.Reference]
@@ -60,11 +61,14 @@ struct PreparedUpdate {
 
     /// Fails where a function did not match, and where something that the new code needs is not in the kernel.
     ///
-    /// - Parameter grounds: the kernel modules of the updates that it was made on.
+    /// - Parameters:
+    ///   - grounds: the kernel modules of the updates that it was made on.
+    ///   - isComing: whether its module is being loaded, and its init function has not run.
     init(
         _ update: Update, _ matched: MatchedUpdate, running: KernelIdentity, loaded: [LoadedModule],
-        grounds: [String]
+        grounds: [String], isComing: Bool = false
     ) throws {
+        self.isComing = isComing
         let (result, memory, symbols) = (matched.result, matched.memory, matched.symbols)
         try MatchPlan.check(result, what: "the running kernel")
         self.result = result
@@ -164,6 +168,11 @@ struct PreparedUpdate {
             },
             isFinal: { readOnly.contains($0) || readOnlyOfModules.contains($0) },
             isEnabled: { key in
+                guard !isComing || readOnly.contains(key) else {
+                    throw Failure(
+                        "new code has a switch whose key the module's init function may still set, and nobody afterwards",
+                        status: .cannotBePatched, hint: "load the module first, and apply the update then")
+                }
                 // The counter at the beginning of struct static_key.
                 let bytes = try memory.read(at: key, count: 4)
                 return (bytes.load(Int32.self, at: 0) ?? 0) > 0

@@ -97,7 +97,7 @@ public struct HostUpdates: Sendable {
             }
             var update = LoadedUpdate(
                 id: id, state: isPartial(id, records) ? "partial" : records.state(of: id) ?? "loaded",
-                waiting: records.modules(awaitedBy: id), parts: parts, functions: functions,
+                waiting: stillAwaited(by: id, records), parts: parts, functions: functions,
                 pause: pause, description: descriptions[id] ?? "")
             for (patch, functions) in livePatches.sorted(by: { $0.key < $1.key }) where update.isInEffect {
                 update.overridden += update.functions.filter(functions.contains).map { ($0, patch) }
@@ -109,6 +109,16 @@ public struct HostUpdates: Sendable {
             let (x, y) = (a.element.parts.first.map(place), b.element.parts.first.map(place))
             return (x ?? Int.max, a.offset) < (y ?? Int.max, b.offset)
         }.map(\.element)
+    }
+
+    /// The modules that an update waits for and that have not got their parts.
+    private func stillAwaited(by id: String, _ records: HostRecords) -> [String] {
+        let awaited = records.modules(awaitedBy: id)
+        // Without its archive nothing more can be told.
+        guard !awaited.isEmpty, let parts = try? late?.update(id).parts() else { return awaited }
+        let applied = Set(records.of(id).filter { $0.state == "applied" }.map(\.id))
+        let done = Set(parts.filter { applied.contains($0.id) }.compactMap(\.home))
+        return awaited.filter { !done.contains($0) }
     }
 
     /// Whether a part of an update neither is applied nor waits. Only of those that wait it is known which parts they have.
@@ -140,7 +150,12 @@ public struct HostUpdates: Sendable {
         return try await late.locked { try await undoAlone(update, progress) }
     }
 
-    private func undoAlone(_ update: LoadedUpdate, _ progress: (String) -> Void) async throws -> UndoReport {
+    private func undoAlone(_ known: LoadedUpdate, _ progress: (String) -> Void) async throws -> UndoReport {
+        // A module may have come, and got its part, while we waited for our turn.
+        guard let update = try await all().first(where: { $0.id == known.id }) else {
+            throw Failure(
+                "update \(known.id.prefix(12)) is not applied", status: .no, hint: "git ksplice status")
+        }
         let leaving = try await leaving(update)
         guard update.isInEffect else {
             // What an interrupted command has left is taken away.
@@ -169,7 +184,8 @@ public struct HostUpdates: Sendable {
         var result: [Leaving] = []
         for part in update.parts {
             let isResident = try await UpdateSysfs(host: host, id: part.id).number("resident") != 0
-            result.append(Leaving(id: part.id, mayGo: !isResident || part.state == "loaded"))
+            result.append(
+                Leaving(id: part.id, mayGo: !isResident || part.state == "loaded" || part.state == "lost"))
         }
         return result
     }

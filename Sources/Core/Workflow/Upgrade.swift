@@ -200,6 +200,22 @@ public struct Upgrader: Sendable {
         }
     }
 
+    /// Whoever came before anybody waited for it, and after it was looked for, would be left out.
+    private func refuseComing(_ plan: Plan) async throws {
+        let (records, loaded) = (try await HostRecords(host), try await host.modules())
+        for update in plan.updates {
+            let parts = try update.parts().filter { part in
+                plan.absent[update.id]?.contains { $0 == part.home } ?? false
+            }
+            let presence = Presence(parts, records, loaded)
+            guard presence.ready.isEmpty, !presence.isChanging else {
+                throw Failure(
+                    "a module that the update changes was loaded while it was matched", status: .busy,
+                    hint: "try again")
+            }
+        }
+    }
+
     private func change(_ plan: Plan, _ new: [PreparedPart], _ old: [LoadedUpdate]) async throws
         -> UpgradeReport
     {
@@ -217,6 +233,7 @@ public struct Upgrader: Sendable {
                     for: plan.absent[update.id] ?? [], update, replacing: Set(old.map(\.id)))
                 awaited.append((update.id, modules))
             }
+            try await refuseComing(plan)
             (pause, tries) = try await applier.withLoaded(new) {
                 try await Transition(host, steps, applier.patience).make(progress: progress)
             }

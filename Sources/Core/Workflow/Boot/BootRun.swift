@@ -111,7 +111,7 @@ public struct BootRun: Sendable {
         _ prepare: (Update) async throws -> Void,
         _ apply: (Update) async throws -> ApplyReport?
     ) async throws -> BootReport.Result {
-        if try await HostRecords(host).isApplied(entry.id) { return .present }
+        if try await isPresent(entry.id) { return .present }
         if case .held(let why) = standing { return .held(why) }
         if let ground = entry.depends.first(where: missing.contains) {
             return .held("it stands on update \(ground.prefix(12)), which is not applied")
@@ -163,7 +163,7 @@ public struct BootRun: Sendable {
                 switch try store.mark(id) {
                 case .applied(boot): break
                 // It was applied, but the program did not live to write that down.
-                case .trying(boot) where try await HostRecords(host).isApplied(id): break
+                case .trying(boot) where try await isPresent(id): break
                 default: continue
                 }
                 try store.removeMark(id)
@@ -222,9 +222,19 @@ public struct BootRun: Sendable {
         return id
     }
 
-    private func applied(_ list: BootList) async throws -> Set<String> {
+    /// Whether all of an update is applied that can be now. An interrupted command may have had a part of it wait, and no more.
+    private func isPresent(_ id: String) async throws -> Bool {
         let records = try await HostRecords(host)
-        return Set(list.entries.map(\.id).filter(records.isApplied))
+        guard records.isApplied(id) else { return false }
+        // An archive that cannot be read is told of where it is to be applied.
+        guard let parts = try? store.update(id).parts() else { return true }
+        return Presence(parts, records, try await host.modules()).ready.isEmpty
+    }
+
+    private func applied(_ list: BootList) async throws -> Set<String> {
+        var result: Set<String> = []
+        for entry in list.entries where try await isPresent(entry.id) { result.insert(entry.id) }
+        return result
     }
 
     // MARK: - Kernel parameters

@@ -8,7 +8,7 @@ extension Applier {
     /// - Returns: the identities of the updates that it got, and what there is to say of those that it goes without.
     public func serve(module: String) async throws -> (given: [String], missing: [String]) {
         guard let late else { throw Failure("no update waits here") }
-        return try await late.locked {
+        return try await late.locked(patience: 90) {
             let waiting = try await HostRecords(host).awaited.filter { $0.module == module }
             // What they brought for a module of that name whose init function failed; the last stands on the others.
             for awaited in waiting.reversed() { try await takeAway(awaited, late) }
@@ -42,8 +42,9 @@ extension Applier {
         guard let part = try? part(awaited, late),
             let record = try await HostRecords(host).records.first(where: { $0.id == part.id })
         else { return }
-        guard record.state != "applied",
-            try await UpdateSysfs(host: host, id: part.id).number("resident") == 0
+        // One that is resident stays once it was applied, unless the module that it was for is gone.
+        let isResident = try await UpdateSysfs(host: host, id: part.id).number("resident") != 0
+        guard record.state == "lost" || record.state == "loaded" || record.state == "undone" && !isResident
         else {
             throw Failure(
                 "update \(awaited.update.prefix(12)): what it brought for an earlier '\(awaited.module)' cannot be taken away",

@@ -2,6 +2,8 @@
 // modules are awaited by which update; when one comes, it starts this program, which finds the update in a folder here.
 // The folder may forget at a reboot, as ksplice.ko does.
 
+import Glibc
+
 public struct LateUpdates: Sendable {
     let host: any Host & Sendable
     private let folder: DurableFolder
@@ -27,7 +29,7 @@ public struct LateUpdates: Sendable {
     ///
     /// - Parameter patience: how many seconds to wait for whoever does.
     func locked<Result>(patience: Double = 60, _ body: () async throws -> Result) async throws -> Result {
-        try folder.create()
+        try folder.create(isPrivate: true)
         try folder.refuseForeign([])
         return try await folder.locked(patience: patience, body)
     }
@@ -40,6 +42,7 @@ public struct LateUpdates: Sendable {
         let known = try await HostRecords(host).modules(awaitedBy: update.wholeID)
         let new = modules.filter { !known.contains($0) }
         if new.isEmpty { return [] }
+        try refuseForeignProgram()
         try folder.write(try update.archive(), to: update.wholeID + Self.suffix)
         var done: [String] = []
         do {
@@ -61,6 +64,22 @@ public struct LateUpdates: Sendable {
     public func announce() async throws {
         guard try await !HostRecords(host).awaited.isEmpty else { return }
         try await write(program, to: Self.helperFile, "name this program to the kernel")
+    }
+
+    /// The kernel will start the program as root, whenever a module comes.
+    private func refuseForeignProgram() throws {
+        var path = program
+        while path != "/" && !path.isEmpty {
+            var info = stat()
+            guard lstat(path, &info) == 0 else { throw Failure.system("find", path, errno: errno) }
+            guard info.st_uid == 0, info.st_mode & 0o022 == 0 || info.st_mode & S_IFMT == S_IFLNK else {
+                throw Failure(
+                    "no module can be waited for: others than root may change '\(path)', which the kernel would start",
+                    status: .verificationRefused,
+                    hint: "load them first, or install this program (make install)")
+            }
+            path = path.directoryPart
+        }
     }
 
     private func write(_ text: String, to file: String, _ what: String) async throws {
