@@ -24,6 +24,9 @@ struct Guest {
         machine.bootImage = bootImage
     }
 
+    /// Prints what stands in ksplice.ko's folder for each update, or part of one.
+    static let updates = "ls /sys/kernel/ksplice | grep -x '[0-9a-f]\\{64\\}'"
+
     mutating func add(_ programs: GuestProgram...) async throws {
         for program in programs { machine.files["bin/" + program.name] = try await program.executable() }
     }

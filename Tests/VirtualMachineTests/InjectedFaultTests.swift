@@ -68,16 +68,27 @@ extension VirtualMachineTests {
         private static let shell = """
             all=everything.tar.gz
             module=/sys/module/ksplice
+            books=/sys/kernel/ksplice
+            awaited=$(printf %064d 1)
             # What the functions do.
             effect() { echo $(auxv 2>&1; sfq) | tr ' ' _; }
             # References, updates, memory, mappings.
             books() {
-                echo $(cat $module/refcnt) $(cat /sys/module/sch_sfq/refcnt) $(ls /sys/kernel/ksplice | wc -l) \\
+                echo $(cat $module/refcnt) $(cat /sys/module/sch_sfq/refcnt) $(ls $books $books/late | wc -l) \\
                     $(cat $module/parameters/live) $(grep -c '\\[ksplice\\]' /proc/vmallocinfo)
             }
-            id() { ls /sys/kernel/ksplice | grep -v -e version -e window -e transition -e $base; }
+            # Of the update that holds everything: the kernel's and the module's.
+            parts() { for part in $(\(Guest.updates)); do [ $part = $base ] || echo $part; done; }
+            whole() { cat $books/$(parts | tail -n 1)/update; }
+            # In one pause: all that come first are undone, then what stands behind "+" is applied.
+            change() {
+                sign=-
+                request=$(for word; do [ $word = + ] && sign=+ || echo $sign$word; done)
+                printf '%s\\n' "$request" > $books/transition
+            }
+            await() { printf "$1$awaited sch_red$2" > $books/await; }
             fails() { echo $1 > $module/parameters/fail_at; }
-            # What an attempt did: number, call, status, effect, books; "done" when nothing was left to fail.
+            # What an attempt did: call, status, effect, books; false when nothing was left to fail.
             try() {
                 fails $1; shift
                 "$@" > /tmp/said 2>&1; status=$?
@@ -93,16 +104,19 @@ extension VirtualMachineTests {
             var guest = Guest(laboratory)
             try await guest.add(.auxv, .sfq)
             guest.load("net/sched/sch_sfq.ko")
+            guest.add(try Files.read(laboratory.modules + "/kernel/net/sched/sch_red.ko"), as: "sch_red.ko")
             guest.add(try await archive(laboratory), as: "everything.tar.gz")
             guest.add(try await laboratory.update(.dumpable), as: "base")
             guest.add(Array(shell.utf8), as: "shell.sh")
             let base = try await laboratory.update(.dumpable).id
             func step(_ name: String, _ command: String) {
-                guest.step(name, "base=\(base); . ./shell.sh; " + command)
+                guest.step(
+                    name,
+                    "base=$(ls /sys/kernel/ksplice 2>/dev/null | grep ^\(base)); . ./shell.sh; " + command)
             }
             step("before", "effect")
             step("keep", "git-ksplice apply -q $all && git-ksplice apply -q base.tar.gz")
-            step("undo", "git-ksplice undo -q $(id) > /dev/null; effect; books")
+            step("undo", "git-ksplice undo -q $(whole) > /dev/null; effect; books")
             // Up to the first call of an attempt to apply it.
             step(
                 "load faults",
@@ -111,37 +125,47 @@ extension VirtualMachineTests {
             step(
                 "apply faults",
                 """
-                git-ksplice apply -q $all > /dev/null; on=/sys/kernel/ksplice/$(id)/enabled; echo 0 > $on; books
+                git-ksplice apply -q $all > /dev/null; change $(parts); books
                 for n in $(seq 99); do
-                    try $n sh -c "echo 1 > $on" || break
-                    [ $status != 0 ] || echo 0 > $on
+                    try $n change + $(parts) || break
+                    [ $status != 0 ] || change $(parts)
                 done
                 """)
             step(
                 "undo faults",
                 """
-                on=/sys/kernel/ksplice/$(id)/enabled; books
+                books
                 for n in $(seq 99); do
-                    try $n sh -c "echo 0 > $on" || break
-                    [ $status != 0 ] || echo 1 > $on
+                    try $n change $(parts) || break
+                    [ $status != 0 ] || change + $(parts)
                 done
                 """)
             step(
                 "exchange faults",
                 """
-                one=$(id); other=$(ls /sys/kernel/ksplice | grep ^$base); cd /sys/kernel/ksplice
-                echo 1 > $one/enabled; echo 0 > $other/enabled; books
-                exchange() { sh -c "printf -- '-%s\\n+%s\\n' $1 $2 > transition"; }
+                change $base + $(parts); books
                 for n in $(seq 99); do
-                    try $n exchange $one $other || break
-                    [ $status != 0 ] || exchange $other $one
+                    try $n change $(parts) + $base || break
+                    [ $status != 0 ] || change $base + $(parts)
                 done
                 """)
-            step("after", "git-ksplice undo $(id) > /dev/null 2>&1; effect; books")
+            step("after", "git-ksplice undo $(whole) > /dev/null 2>&1; effect; books")
             step(
                 "again",
-                "git-ksplice apply -q $all > /dev/null; effect; git-ksplice undo -q $(id) > /dev/null; effect; books"
+                "git-ksplice apply -q $all > /dev/null; effect; git-ksplice undo -q $(whole) > /dev/null; effect; books"
             )
+            // What undo asked for has ended by then.
+            step(
+                "await faults",
+                "sleep 1; books; for n in $(seq 99); do try $n await + ' refuse' || break; done")
+            // The program ends well, and has done nothing: so the module never runs.
+            step(
+                "gate faults",
+                """
+                printf /bin/true > $books/helper; books
+                for n in $(seq 99); do try $n insmod sch_red.ko || break; done
+                """)
+            step("awaited no longer", "await -; lsmod | grep -c sch_red; books")
             step("end", "git-ksplice undo -q --all > /dev/null; lsmod | grep -c ^ksplice_; rmmod sch_sfq")
             return try await guest.run()
         }
@@ -230,6 +254,26 @@ extension VirtualMachineTests {
                     "stop_machine_cpuslocked", "cmpxchg64", "none",
                 ])
             #expect(last.call == "none" && last.status == 0 && last.effect == Self.old, "\(last)")
+        }
+
+        @Test func everyFaultOfWaitingForAModuleLeavesNothing() async throws {
+            let last = try await check(
+                "await faults", Self.old,
+                calls: ["try_module_get", "kzalloc", "kobject_init_and_add", "none"])
+            #expect(last.call == "none" && last.status == 0 && last.effect == Self.old, "\(last)")
+        }
+
+        @Test func everyFaultAtTheGateOfAModuleRefusesIt() async throws {
+            let last = try await check(
+                "gate faults", Self.old,
+                calls: [
+                    "kzalloc", "try_module_get", "kcalloc", "kstrdup", "call_usermodehelper_setup", "none",
+                ])
+            #expect(last.call == "none" && last.status != 0 && last.effect == Self.old, "\(last)")
+            let report = try await Self.boot.report()
+            let after = try report.output("awaited no longer")
+            #expect(after.hasPrefix("0\n"))
+            #expect(try await books(after) == attempts("await faults").before)
         }
 
         @Test func nothingIsLeftInTheEnd() async throws {

@@ -23,6 +23,7 @@ bool ksplice_hook_fault(struct ksplice_record *record);
 #ifndef KSPLICE_WITHOUT_FAULTS
 #define kzalloc(...) (ksplice_fault("kzalloc") ? NULL : ksplice_got(kzalloc(__VA_ARGS__)))
 #define kcalloc(...) (ksplice_fault("kcalloc") ? NULL : ksplice_got(kcalloc(__VA_ARGS__)))
+#define kstrdup(...) (ksplice_fault("kstrdup") ? NULL : ksplice_got(kstrdup(__VA_ARGS__)))
 #define kvcalloc(...) (ksplice_fault("kvcalloc") ? NULL : ksplice_got(kvcalloc(__VA_ARGS__)))
 #define kvmalloc_array(...) (ksplice_fault("kvmalloc_array") ? NULL : ksplice_got(kvmalloc_array(__VA_ARGS__)))
 #define kfree(pointer) kfree(ksplice_gave(pointer))
@@ -39,6 +40,8 @@ bool ksplice_hook_fault(struct ksplice_record *record);
 	(ksplice_fault("kobject_init_and_add") ? (kobject_init(kobj, type), -ENOMEM) : \
 	 kobject_init_and_add(kobj, type, __VA_ARGS__))
 #define sysfs_create_file(...) (ksplice_fault("sysfs_create_file") ? -ENOMEM : sysfs_create_file(__VA_ARGS__))
+#define call_usermodehelper_setup(...) \
+	(ksplice_fault("call_usermodehelper_setup") ? NULL : call_usermodehelper_setup(__VA_ARGS__))
 #define stop_machine_cpuslocked(...) \
 	(ksplice_fault("stop_machine_cpuslocked") ? -ENOMEM : stop_machine_cpuslocked(__VA_ARGS__))
 #define ksplice_run_hooks(record, step, undo) \
