@@ -205,10 +205,12 @@ static void leave_gate(struct ksplice_record *record)
 }
 
 #ifdef CONFIG_JUMP_LABEL
-extern struct notifier_block jump_label_module_nb;	/* static in kernel/jump_label.c; resolved by the loader */
+/* static in kernel/jump_label.c; resolved by the loader */
+int jump_label_module_notify(struct notifier_block *block, unsigned long event, void *data);
 #endif
 #ifdef CONFIG_HAVE_STATIC_CALL_INLINE
-extern struct notifier_block static_call_module_nb;	/* the same, kernel/static_call_inline.c */
+/* the same, kernel/static_call_inline.c */
+int static_call_module_notify(struct notifier_block *block, unsigned long event, void *data);
 #endif
 
 /*
@@ -218,11 +220,11 @@ extern struct notifier_block static_call_module_nb;	/* the same, kernel/static_c
 static void unlink_keys(struct module *owner)
 {
 #ifdef CONFIG_JUMP_LABEL
-	jump_label_module_nb.notifier_call(&jump_label_module_nb, MODULE_STATE_GOING, owner);
+	jump_label_module_notify(NULL, MODULE_STATE_GOING, owner);
 	owner->num_jump_entries = 0;
 #endif
 #ifdef CONFIG_HAVE_STATIC_CALL_INLINE
-	static_call_module_nb.notifier_call(&static_call_module_nb, MODULE_STATE_GOING, owner);
+	static_call_module_notify(NULL, MODULE_STATE_GOING, owner);
 	owner->num_static_call_sites = 0;
 #endif
 }

@@ -22,11 +22,18 @@ static bool outside(u64 start, u64 size, unsigned long first, unsigned long end)
 	return start >= end || start + size <= first;
 }
 
-/* Is it in what the kernel image never writes? What it writes while it boots holds jump labels and their keys. */
+/*
+ * Is it in what the kernel image never writes? What it writes while it boots holds jump labels and their keys; where that
+ * is, a kernel that lists functions only does not tell.
+ */
 bool ksplice_is_image_constant(u64 start, u64 size)
 {
+#ifdef CONFIG_KALLSYMS_ALL
 	return inside(start, size, (unsigned long)__start_rodata, (unsigned long)__end_rodata) &&
 	       outside(start, size, (unsigned long)__start_ro_after_init, (unsigned long)__end_ro_after_init);
+#else
+	return false;
+#endif
 }
 
 /* The caller holds a reference on the module; the macro is explained at ksplice_module_text(). */

@@ -9,6 +9,7 @@ struct Apply: AsyncParsableCommand {
 
     @OptionGroup var change: ChangeOptions
     @OptionGroup var late: LateOptions
+    @OptionGroup var machine: HostOptions
 
     @Flag(help: "Apply it at each boot of this kernel, too.")
     var boot = false
@@ -19,12 +20,14 @@ struct Apply: AsyncParsableCommand {
     @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
     var update: String
 
+    func validate() throws { try machine.refuse(boot: boot) }
+
     func run() async throws {
-        let host = Locations.host
+        let host = machine.target
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet || json))
         applier.patience = change.patience
-        applier.late = try Locations.late
+        applier.late = try machine.late
         applier.latePolicy = late.policy
         if getenv("GIT_KSPLICE_TEST_IGNORE_IDENTITY") != nil {
             Talk.warning("the kernel's identity is not compared; run-pre matching decides")

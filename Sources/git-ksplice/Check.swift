@@ -12,14 +12,16 @@ struct Check: AsyncParsableCommand {
     @Flag(help: "Where the kernel's memory is not to be seen, load ksplice.ko and look through it.")
     var window = false
 
+    @OptionGroup var machine: HostOptions
+
     @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
     var update: String
 
     func run() async throws {
-        let host = LocalHost()
+        let host = machine.target
         let found = try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host))
         var applier = Applier(host: host, progress: Talk.progress(isQuiet: json))
-        applier.late = try Locations.late
+        applier.late = try machine.late
         let forecast = try await applier.check(found, mayLoad: window)
         if json {
             print(forecast.json(id: found.id).text)

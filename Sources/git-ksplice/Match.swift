@@ -39,6 +39,8 @@ struct Match: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var machine: HostOptions
+
     @Argument(help: "Source files of the kernel, or with --object files.")
     var files: [String]
 
@@ -48,10 +50,14 @@ struct Match: AsyncParsableCommand {
     func validate() throws {
         guard object || module == nil else { throw ValidationError("--module goes with --object") }
         guard !object || save == nil else { throw ValidationError("--save goes with source files") }
+        guard kernel == nil || !machine.isElsewhere else {
+            throw ValidationError(
+                "--kernel and --host exclude each other: one means files, the other what runs")
+        }
     }
 
     func run() async throws {
-        let host = LocalHost()
+        let host = machine.target
         let matcher = ObjectMatcher(progress: Talk.progress(isQuiet: quiet || json))
         let units: [CompiledUnit]
         if object {
@@ -66,13 +72,26 @@ struct Match: AsyncParsableCommand {
             result = try await matcher.match(
                 units, filesOf: try await registry.descriptor(try await registry.summary(kernel)))
         } else {
-            result = try await matcher.match(units, runningOn: host)
+            result = try await matcher.match(units, runningOn: host, known: await known(host))
         }
         if json { print(result.json.text) } else { report(result) }
         if !result.isComplete { throw ExitCode(ExitStatus.verificationRefused.rawValue) }
     }
 
-    private func compile(_ matcher: ObjectMatcher, _ host: LocalHost) async throws -> [CompiledUnit] {
+    /// What a repository here knows of the kernel that runs; nil where there is none that does.
+    private func known(_ host: any Host & Sendable) async -> KernelDescriptor? {
+        do {
+            let registry = KernelRegistry(try await Repository())
+            let running = try await host.identity()
+            guard
+                let found = try await registry.all().first(where: { $0.identity.buildID == running.buildID })
+            else { return nil }
+            return try await registry.descriptor(found)
+        } catch { return nil }
+    }
+
+    private func compile(_ matcher: ObjectMatcher, _ host: any Host & Sendable) async throws -> [CompiledUnit]
+    {
         let repository = try await Repository()
         let registry = KernelRegistry(repository)
         let summary: KernelSummary

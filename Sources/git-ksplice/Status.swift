@@ -9,16 +9,18 @@ struct Status: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var machine: HostOptions
+
     @Argument(help: "Compare what is applied with the history of this commit or ref.")
     var ref: String?
 
     func run() async throws {
-        let host = LocalHost()
-        var known = HostUpdates(host: host, journal: Locations.journal)
-        known.late = try Locations.late
+        let host = machine.target
+        var known = HostUpdates(host: host, journal: machine.journal)
+        known.late = try machine.late
         let updates = try await known.all()
         let standings = try await standings(updates, host)
-        let kept = await kept(host)
+        let kept = machine.isElsewhere ? nil : await kept(Locations.host)
         if json {
             let kernel = try await host.identity()
             var members: [(String, JSON)] = [
@@ -65,7 +67,9 @@ struct Status: AsyncParsableCommand {
         }
     }
 
-    private func standings(_ updates: [LoadedUpdate], _ host: LocalHost) async throws -> [UpdateStanding]? {
+    private func standings(
+        _ updates: [LoadedUpdate], _ host: any Host & Sendable
+    ) async throws -> [UpdateStanding]? {
         guard let ref else { return nil }
         return try await UpdateStore(try await Repository()).standing(
             of: updates.filter(\.isInEffect), to: ref, kernel: try await host.identity())

@@ -12,6 +12,7 @@ struct Undo: AsyncParsableCommand {
     var boot = false
 
     @OptionGroup var change: ChangeOptions
+    @OptionGroup var machine: HostOptions
 
     @Flag(help: "Print the results as JSON, one a line.")
     var json = false
@@ -21,13 +22,14 @@ struct Undo: AsyncParsableCommand {
 
     func validate() throws {
         guard all != (update != nil) else { throw ValidationError("give either an update or --all") }
+        try machine.refuse(boot: boot)
     }
 
     func run() async throws {
-        let host = Locations.host
-        var updates = HostUpdates(host: host, journal: Locations.journal)
+        let host = machine.target
+        var updates = HostUpdates(host: host, journal: machine.journal)
         updates.patience = change.patience
-        updates.late = try Locations.late
+        updates.late = try machine.late
         let targets = try await targets(updates, host)
         if targets.isEmpty {
             if !json { print("no update is applied") }
@@ -44,12 +46,13 @@ struct Undo: AsyncParsableCommand {
                     "update \(report.id.prefix(12)) undone; the machine stood still for \(report.pause) ns"
                         + (report.unloaded ? "" : "; its module stays loaded, inert"))
             }
+            if machine.isElsewhere { continue }
             try await BootCommand.forget(target.id, isAsked: boot, isQuiet: change.quiet)
         }
         if !json { print("Done!") }
     }
 
-    private func targets(_ updates: HostUpdates, _ host: LocalHost) async throws -> [LoadedUpdate] {
+    private func targets(_ updates: HostUpdates, _ host: any Host & Sendable) async throws -> [LoadedUpdate] {
         guard let update else { return try await updates.all().filter(\.isInEffect).reversed() }
         if let found = try await updates.find(update) { return [found] }
         let id = try await identity(update, host)
@@ -61,7 +64,7 @@ struct Undo: AsyncParsableCommand {
 
     /// The identity of an update that is not loaded. Where there is no repository to ask, what looks like an identity
     /// is taken for one.
-    private func identity(_ update: String, _ host: LocalHost) async throws -> String {
+    private func identity(_ update: String, _ host: any Host & Sendable) async throws -> String {
         do {
             return try await UpdateSource.load(update, kernel: await UpdateSource.runningKernel(host)).id
         } catch let failure as Failure where failure.status == .fatal || failure.status == .notFound {

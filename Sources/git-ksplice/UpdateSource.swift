@@ -44,8 +44,8 @@ enum UpdateSource {
         return (try text(update.manifest.preTree), try text(update.manifest.postTree))
     }
 
-    /// The identity of this machine's kernel, for the choice among several updates of one commit.
-    static func runningKernel(_ host: LocalHost) async -> KernelIdentity? {
+    /// The identity of a machine's kernel, for the choice among several updates of one commit.
+    static func runningKernel(_ host: any Host & Sendable) async -> KernelIdentity? {
         try? await host.identity()
     }
 }

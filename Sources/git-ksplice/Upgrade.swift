@@ -17,6 +17,7 @@ struct Upgrade: AsyncParsableCommand {
 
     @OptionGroup var change: ChangeOptions
     @OptionGroup var late: LateOptions
+    @OptionGroup var machine: HostOptions
 
     @Flag(help: "Let the new updates come back at each boot of this kernel, and the undone ones no more.")
     var boot = false
@@ -24,16 +25,18 @@ struct Upgrade: AsyncParsableCommand {
     @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
     var updates: [String]
 
+    func validate() throws { try machine.refuse(boot: boot) }
+
     func run() async throws {
-        let host = Locations.host
+        let host = machine.target
         let kernel = await UpdateSource.runningKernel(host)
         var wanted: [Update] = []
         for spec in updates {
             let update = try await UpdateSource.load(spec, kernel: kernel)
             if !wanted.contains(where: { $0.id == update.id }) { wanted.append(update) }
         }
-        var loaded = HostUpdates(host: host, journal: Locations.journal)
-        loaded.late = try Locations.late
+        var loaded = HostUpdates(host: host, journal: machine.journal)
+        loaded.late = try machine.late
         var named: [LoadedUpdate] = []
         for spec in undo {
             guard let found = try await loaded.find(spec) else {
@@ -60,7 +63,7 @@ struct Upgrade: AsyncParsableCommand {
         }
         // First what comes: a machine that stops in between boots with the old ones, and never without both.
         if boot { for update in wanted { try await BootCommand.keep(update) } }
-        for undone in report.undone {
+        for undone in report.undone where !machine.isElsewhere {
             try await BootCommand.forget(undone.id, isAsked: boot, isQuiet: change.quiet)
         }
         print("Done!")

@@ -123,7 +123,10 @@ import Testing
         let exports = try await fixture("", additions).difference.newExports
         var assembly = assembly()
         let checksums: [String: UInt32] = ["added": 0x1234_5678, "data": 7, "far": 9, "kept": 8]
-        let object = try #require(try ExportTables([exports], checksums, [], &assembly)).object
+        let object = try #require(
+            try ExportTables(
+                [exports], checksums, [], &assembly, architecture: .amd64)
+        ).object
         #expect(assembly.references.map(\.name) == ["far", "kept"])
         let entries = ["___ksymtab_gpl+added", "___ksymtab+data", "___ksymtab+far", "___ksymtab_gpl+kept"]
         let names = try entries.map {
@@ -145,7 +148,8 @@ import Testing
     func newElsewhere() async throws {
         let exports = try await fixture("", additions).difference.newExports.filter { $0.name == "far" }
         var assembly = assembly()
-        let object = try #require(try ExportTables([exports], nil, ["far"], &assembly)).object
+        let object = try #require(try ExportTables([exports], nil, ["far"], &assembly, architecture: .amd64))
+            .object
         #expect(assembly.references.isEmpty)
         #expect(object.symbols[try entry("___ksymtab+far", in: object).relocations[0].symbol].name == "far")
         #expect(!object.sections.contains { $0.name.hasPrefix("___kcrctab") })
@@ -156,7 +160,7 @@ import Testing
         let exports = try await fixture("", additions).difference.newExports
         var assembly = assembly()
         let failure = #expect(throws: Failure.self) {
-            try ExportTables([exports], ["data": 7], [], &assembly)
+            try ExportTables([exports], ["data": 7], [], &assembly, architecture: .amd64)
         }
         #expect(failure?.message.contains("'added'") == true)
     }

@@ -41,9 +41,9 @@ final class MatchFixture {
     /// Compiles C with the kernel's kind of flags and loads it at `base`. Undefined symbols stand in `externals`.
     init(
         _ source: String, flags: [String] = [], base: UInt64 = 0xffff_ffff_8100_0000,
-        externals: [String: UInt64] = [:]
+        externals: [String: UInt64] = [:], is64Bit: Bool = true
     ) async throws {
-        object = try await Self.compile(source, flags: flags)
+        object = try await Self.compile(source, flags: flags, is64Bit: is64Bit)
         var next = base
         for (index, section) in object.sections.enumerated() where section.isAllocated {
             next = (next + 63) & ~63
@@ -63,18 +63,18 @@ final class MatchFixture {
         try relocate(externals)
     }
 
-    static func compile(_ source: String, flags: [String]) async throws -> ObjectFile {
+    static func compile(_ source: String, flags: [String], is64Bit: Bool = true) async throws -> ObjectFile {
+        let machine = is64Bit ? ["-mcmodel=kernel", "-mno-red-zone"] : ["-m32", "-march=i686"]
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }
         try Files.write(source, to: folder + "/u.c")
         try await Command(
             [
-                "gcc", "-O2", "-ffunction-sections", "-fdata-sections", "-mcmodel=kernel", "-mno-red-zone",
-                "-fno-pic",
+                "gcc", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-pic",
                 "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-c", "-o", folder + "/u.o",
                 folder + "/u.c",
             ]
-                + flags
+                + machine + flags
         ).check()
         return try ObjectFile(path: folder + "/u.o")
     }

@@ -147,7 +147,8 @@ import Testing
         ])
         func target(_ bytes: [UInt8]) -> UInt64? {
             memory.pieces[trampoline] = bytes
-            return PatchEnvironment(reading: memory, symbols: symbols, isImage: false).staticCall("call")
+            return PatchEnvironment(reading: memory, symbols: symbols, isImage: false, wordSize: 8)
+                .staticCall("call")
         }
         #expect(target([0xe9, 0x00, 0x02, 0, 0]) == trampoline + 0x205)
         #expect(target([0xe9, 0xfb, 0, 0, 0]) == 0, "a jump to the return thunk returns")

@@ -10,8 +10,11 @@ import Testing
         __attribute__((weak)) void w(void) { } void f(void) { g("text", &n); w(); z++; g("more", (long *)table); }
         """
 
-    @Test func roundTrip() async throws {
-        let object = try await MatchFixture.compile(Self.source, flags: ["-g"])
+    @Test(arguments: X86Architecture.allCases)
+    func roundTrip(_ architecture: X86Architecture) async throws {
+        let object = try await MatchFixture.compile(
+            Self.source, flags: ["-g"], is64Bit: architecture.is64Bit)
+        #expect(object.architecture == architecture)
         let again = try ObjectFile(ELFWriter.write(object), name: "again")
         #expect(again.machine == object.machine && again.type == object.type)
         func key(_ object: ObjectFile) -> [String] {
@@ -37,12 +40,16 @@ import Testing
             try ELFWriter.write(again) == ELFWriter.write(ObjectFile(ELFWriter.write(again), name: "third")))
     }
 
-    @Test func linkersReadWhatIsWritten() async throws {
-        let object = try await MatchFixture.compile(Self.source, flags: [])
+    @Test(arguments: X86Architecture.allCases)
+    func linkersReadWhatIsWritten(_ architecture: X86Architecture) async throws {
+        let object = try await MatchFixture.compile(
+            Self.source, flags: [], is64Bit: architecture.is64Bit)
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }
         try Files.write(ELFWriter.write(object.withoutDebugInformation()), to: folder + "/a.o")
-        try await Command(["ld", "-r", "-o", folder + "/b.o", folder + "/a.o"]).check()
+        try await Command([
+            "ld", "-r", "-m", architecture.linkerEmulation, "-o", folder + "/b.o", folder + "/a.o",
+        ]).check()
         let linked = try ObjectFile(path: folder + "/b.o")
         #expect(Set(linked.symbols.map(\.name)).isSuperset(of: ["f", "n", "z", "w", "g", "table"]))
         let count = { (object: ObjectFile) in object.sections.map(\.relocations.count).reduce(0, +) }
@@ -50,8 +57,10 @@ import Testing
     }
 
     /// No input may stop the program: each prefix and many altered files either fail or give an object.
-    @Test func malformedInputIsRefused() async throws {
-        let bytes = try await ELFWriter.write(MatchFixture.compile(Self.source, flags: []))
+    @Test(arguments: X86Architecture.allCases)
+    func malformedInputIsRefused(_ architecture: X86Architecture) async throws {
+        let bytes = try await ELFWriter.write(
+            MatchFixture.compile(Self.source, flags: [], is64Bit: architecture.is64Bit))
         #expect(throws: Failure.self) { try ObjectFile([], name: "empty") }
         #expect(throws: Failure.self) { try ObjectFile(Array("no object at all".utf8), name: "text") }
         // The section headers stand at the end: no part of the file is a whole object.

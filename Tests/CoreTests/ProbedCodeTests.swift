@@ -36,7 +36,7 @@ import Testing
                 module: "__builtin__kprobes"))
         start = try fixture.address("probed")
         original = try fixture.bytes("probed")
-        begins = X86Instruction.boundaries(of: original, in: 0..<original.count).filter {
+        begins = X86Instruction.boundaries(of: original, in: 0..<original.count, is64Bit: true).filter {
             [count = original.count] in $0 < count
         }
     }

@@ -2,7 +2,7 @@
 # Installs the Debian packages that building, demonstration and tests need; says nothing where all are there.
 set -eu
 
-packages="git make gcc gcc-12 libc6-dev binutils bc bison flex perl xz-utils pkg-config
+packages="git make gcc gcc-12 gcc-12-multilib libc6-dev binutils bc bison flex perl xz-utils pkg-config
 libgit2-dev libelf-dev libdw-dev binutils-dev zlib1g-dev libssl-dev
 dwarves qemu-system-x86 busybox-static kmod faketime
 systemd udev initramfs-tools-core e2fsprogs"

@@ -5,8 +5,8 @@
 #     material.sh CACHE [old | all]
 #
 # "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version, the older
-# one's other flavours, and a kernel of another series. Old versions leave Debian's archive: the pinned ones are preferred,
-# others are taken with a message.
+# one's other flavours, a kernel of another series, and one for 32-bit x86. Old versions leave Debian's archive: the pinned ones are preferred,
+# others are taken with a message. For 32-bit x86, apt gets package lists of its own: the machine itself need not know it.
 set -eu
 
 cache=$1
@@ -15,6 +15,7 @@ old_version=6.1.187-1
 new_version=6.1.190-1
 other_series=6.12
 other_version=6.12.117-1~deb12u1
+i386_version=6.1.176-1
 mkdir -p "$cache/packages"
 cache=$(cd "$cache" && pwd)
 
@@ -154,6 +155,57 @@ rt_patches() { # version
 	fi
 }
 
+# apt-cache and apt-get with lists in which 32-bit x86 is there, too.
+with_i386() { # tool arguments...
+	tool=$1
+	shift
+	"$tool" -o APT::Architectures::=amd64 -o APT::Architectures::=i386 -o "Dir::State::lists=$cache/i386/lists" \
+		-o "Dir::Cache=$cache/i386" -o APT::Sandbox::User=root "$@"
+}
+
+fetch_i386() { # package version
+	file=$(find "$cache/packages/" -name "$1_$(echo "$2" | sed 's/:/%3a/')_i386.deb" 2>/dev/null | head -n 1)
+	if [ -z "$file" ]; then
+		say "fetching $1 $2 for i386"
+		(cd "$cache/packages" && with_i386 apt-get download -qq "$1:i386=$2" >&2)
+		file=$(find "$cache/packages/" -name "$1_*_i386.deb" | head -n 1)
+	fi
+	echo "$file"
+}
+
+# The versions of a package for 32-bit x86, newest first.
+versions_i386() { with_i386 apt-cache madison "$1:i386" | awk '{ print $3 }' | uniq; }
+
+# A kernel for 32-bit x86 with its source, and a busybox to boot it with; nothing where the archive has none, and its tests
+# are skipped.
+i386_material() {
+	mkdir -p "$cache/i386/lists/partial" "$cache/i386/archives/partial"
+	# A list that cannot be had leaves others that can.
+	with_i386 apt-get update -qq >&2 || true
+	packages=$(with_i386 apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-686-pae$' | awk '{ print $1 }')
+	for version in "$i386_version" $(versions linux-source-6.1); do
+		versions linux-source-6.1 | grep -qxF "$version" || continue
+		for package in $packages; do
+			versions_i386 "$package" | grep -qxF "$version" || continue
+			[ "$version" = "$i386_version" ] ||
+				say "linux-image for i386 $i386_version is no longer in the archive; taking $version"
+			release=${package#linux-image-}
+			busybox=$(versions_i386 busybox-static | head -n 1)
+			[ -n "$busybox" ] || break 2
+			folder=$(unpack_source 6.1 "$version")
+			tell KSPLICE_SOURCE_I386 "$folder"
+			file=$(fetch_i386 "$package" "$version")
+			tell KSPLICE_IMAGE_I386 "$file"
+			file=$(fetch_i386 "linux-headers-$release" "$version")
+			tell KSPLICE_HEADERS_I386 "$file"
+			file=$(fetch_i386 busybox-static "$busybox")
+			tell KSPLICE_BUSYBOX_I386 "$file"
+			return
+		done
+	done
+	say "the archive has no 6.1 kernel for i386 with its source: its tests are skipped"
+}
+
 # What the record says depends on what it was made from.
 record="$cache/material-$what-$(sha256sum "$0" | cut -c1-8)"
 if [ -e "$record" ]; then
@@ -194,6 +246,7 @@ release=$(release_of "$old")
 		folder=$(unpack_source 6.1 "$new")
 		tell KSPLICE_SOURCE_NEW "$folder"
 		other_material
+		i386_material
 	fi
 } > "$record.tmp"
 mv "$record.tmp" "$record"

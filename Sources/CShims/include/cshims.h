@@ -49,4 +49,8 @@ struct ks_holder;
 struct ks_holder *ks_hold(const pid_t *tasks, size_t count, int milliseconds);
 void ks_let_go(struct ks_holder *holder);
 
+// Runs `sh -c command` with pipes: what is written to `input` is its standard input, what it prints is read from `output`.
+// Both are non-blocking and closed at exec. Returns an error number or 0; then the caller closes both and waits for the child.
+int ks_shell(const char *command, pid_t *child, int *input, int *output);
+
 #endif

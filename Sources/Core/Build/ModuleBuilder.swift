@@ -154,7 +154,9 @@ public struct ModuleBuilder: Sendable {
 
     /// Links objects into a relocatable module. Returns its bytes.
     public func link(_ objects: [String], to path: String) async throws -> [UInt8] {
-        var command = ["ld", "-r", "-m", "elf_x86_64", "-z", "noexecstack", "--build-id=none"]
+        guard let first = objects.first else { preconditionFailure("nothing to link") }
+        let emulation = try ObjectFile(path: first).architecture.linkerEmulation
+        var command = ["ld", "-r", "-m", emulation, "-z", "noexecstack", "--build-id=none"]
         if Files.exists(linkerScript) { command += ["-T", linkerScript] }
         try await Command(command + ["-o", path] + objects, directory: workspace.object).check(
             "cannot link the module")

@@ -220,7 +220,9 @@ public struct Workspace: Sendable {
         guard drift.isEmpty else {
             throw Failure(
                 "the kernel's config changes in this build environment\n" + drift.joined(separator: "\n"),
-                hint: "an update that is built with another config does not match the running kernel")
+                hints: ["an update that is built with another config does not match the running kernel"]
+                    + (drift.contains { $0.hasPrefix("CONFIG_CC_CAN_LINK") }
+                        ? ["for a 32-bit kernel, on Debian: apt-get install gcc-12-multilib"] : []))
         }
         try await make(["-j\(Self.processors)", "modules_prepare"], configuration).check(
             "cannot prepare the kernel's build tree")

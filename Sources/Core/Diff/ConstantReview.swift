@@ -186,10 +186,7 @@ struct ConstantReview {
             guard section.name.hasPrefix(".rodata"), section.hasContents else {
                 return "it is in the section \(section.name), which the kernel treats in a way of its own"
             }
-            let absolute = [
-                X86Relocation.absolute64, .absolute32, .absolute32Signed,
-            ].map(\.type)
-            guard object.relocations(of: span).allSatisfy({ absolute.contains($0.type) }) else {
+            guard object.relocations(of: span).allSatisfy({ X86Relocation.isAddress($0.type) }) else {
                 return "it holds distances between addresses"
             }
             guard !isKey(object, index) else { return "it is a key of jump labels or static calls" }

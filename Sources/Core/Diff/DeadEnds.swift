@@ -27,10 +27,9 @@ struct DeadEnds {
         let targets = object.relocations(of: span)
         var offset = span.range.lowerBound
         while offset < span.range.upperBound {
-            guard let (text, length) = disassemble(code, at: offset, address: UInt64(offset)), length > 0
-            else {
-                return true
-            }
+            let found = disassemble(
+                code, at: offset, address: UInt64(offset), is64Bit: object.object.is64Bit)
+            guard let (text, length) = found, length > 0 else { return true }
             let words = text.split(separator: " ")
             let isJump = words.contains { $0.hasPrefix("j") }
             if words.contains(where: { $0.hasPrefix("ret") || $0.hasPrefix("iret") || $0.hasPrefix("sysret") }

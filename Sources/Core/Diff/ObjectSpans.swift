@@ -209,7 +209,7 @@ final class ObjectSpans {
     /// addend has subtracted. 0 for all other fields.
     func correction(_ relocation: Relocation, _ section: Int) -> Int {
         guard object.sections[section].isExecutable,
-            relocation.type == 2 || relocation.type == 4  // R_X86_64_PC32, R_X86_64_PLT32
+            X86Relocation.isPC32(relocation.type)
         else { return 0 }
         guard let span = span(at: relocation.offset, section: section) else { return 4 }
         let starts = instructionStarts(span)

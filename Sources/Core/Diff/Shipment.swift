@@ -306,9 +306,10 @@ struct Shipper {
         let table = outSection(
             ".discard.unreachable", like: Section(name: "", type: 1, flags: SectionFlags.alloc, alignment: 4))
         let entry = append(bytes: [0, 0, 0, 0], size: 4, 1, to: table)
-        // R_X86_64_PC32
         out.sections[table].relocations.append(
-            .init(offset: entry, type: 2, symbol: sectionSymbols[section]!, addend: Int64(offset)))
+            .init(
+                offset: entry, type: out.architecture.pc32.type, symbol: sectionSymbols[section]!,
+                addend: Int64(offset)))
     }
 
     private func isTable(_ section: Int) -> Bool {
@@ -339,7 +340,7 @@ struct Shipper {
     /// Whether a reference leads to a function's first byte: the addend of a PC-relative field in code is 4 less than
     /// its target's offset.
     private func isEntry(_ addend: Int64, _ relocation: Relocation) -> Bool {
-        addend + (relocation.type == 2 || relocation.type == 4 ? 4 : 0) == 0
+        addend + (X86Relocation.isPC32(relocation.type) ? 4 : 0) == 0
     }
 
     private mutating func reference(_ name: String, span: Int?) -> Int {

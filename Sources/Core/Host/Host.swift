@@ -37,6 +37,8 @@ public protocol Host: AnyObject {
     /// Memory as it is now; nil where the host does not show it (`/proc/kcore` is missing or hidden). A host that is not
     /// this machine fetches the ranges beforehand, all at once; reads outside of them may then be slow.
     func memory(covering ranges: [Range<UInt64>]) async throws -> (any KernelMemory)?
+    /// Whether every read of memory is a way to go, so that all that will be needed should be named beforehand.
+    var isFarAway: Bool { get }
     /// Code and constants of the kernel through ksplice.ko, which must be loaded.
     func window() async throws -> any OpenMemory
     /// The content of a file in `/sys`, `/proc` or elsewhere.
@@ -61,6 +63,8 @@ public protocol Host: AnyObject {
 }
 
 extension Host {
+    public var isFarAway: Bool { false }
+
     public func store(_ text: String, into path: String, holding tasks: [Int]) async throws -> Int32 {
         try await store(text, into: path)
     }

@@ -1,5 +1,4 @@
-// The running kernel's memory through `/proc/kcore`, which presents it as an ELF core file: each program header maps
-// a range of virtual addresses to a range of the file. Reads go through windows, so that matching thousands of
+// The running kernel's memory through `/proc/kcore`, which presents it as a core file (`CoreFile`). Reads go through windows, so that matching thousands of
 // functions costs few system calls. What was read is kept: make a new object to see later changes.
 //
 // The window of ksplice.ko (kernel/window.c) is read the same way: one range, whose offsets are addresses without their
@@ -9,11 +8,7 @@ import Glibc
 
 /// Kernel memory read from a core file, or through a window.
 public final class KcoreMemory: OpenMemory {
-    private struct Piece {
-        var address: UInt64
-        var size: UInt64
-        var offset: UInt64
-    }
+    private typealias Piece = CoreFile.Piece
 
     /// In bytes; a power of two.
     private static let windowSize: UInt64 = 64 << 10
@@ -87,25 +82,12 @@ public final class KcoreMemory: OpenMemory {
 
     /// Nil where this is no core file.
     private static func readRanges(_ path: String, _ descriptor: Int32) throws -> [Piece]? {
-        var header = [UInt8](repeating: 0, count: 64)
-        guard pread(descriptor, &header, header.count, 0) == header.count,
-            header.load(UInt32.self, at: 0) == 0x464c_457f
-        else { return nil }
-        guard header[4] == 2, header[5] == 1, let start = header.load(UInt64.self, at: 32),
-            header.load(UInt16.self, at: 54) == 56,
-            let count = header.load(UInt16.self, at: 56)
-        else { throw Failure("'\(path)' is not a core file of a 64-bit kernel") }
-        let table = try read(path, descriptor, at: start, count: Int(count) * 56)
-        let found = stride(from: 0, to: table.count, by: 56).compactMap { place -> Piece? in
-            guard table.load(UInt32.self, at: place) == 1,
-                let offset = table.load(UInt64.self, at: place + 8),
-                let address = table.load(UInt64.self, at: place + 16),
-                let size = table.load(UInt64.self, at: place + 40)
-            else { return nil }
-            return Piece(address: address, size: size, offset: offset)
-        }
-        guard !found.isEmpty else { throw Failure("'\(path)' maps no memory") }
-        return found
+        try CoreFile(path) { offset, count in
+            // Nothing where it cannot be read: then it is no core file, whatever it is.
+            offset == 0
+                ? readSome(descriptor, at: offset, count: count).0
+                : try read(path, descriptor, at: offset, count: count)
+        }?.pieces
     }
 
     private static func read(_ path: String, _ descriptor: Int32, at offset: UInt64, count: Int) throws

@@ -16,13 +16,13 @@ public struct ModuleResolver {
         "ksplice_shadow_get_or_attach", "ksplice_shadow_detach", "ksplice_shadow_detach_all",
     ]
 
-    /// Where modules live on x86-64: a module's sections may stand anywhere from the first address to below the last.
-    public static let moduleSpace: Range<UInt64> = 0xffff_ffff_c000_0000..<0xffff_ffff_ff00_0000
-
     /// The name that `create` gives to every update module; as long as the name that replaces it.
     public static let placeholderName = "ksplice_000000000000"
 
-    /// `name` appears in failures. Fails on what is no relocatable module for x86-64.
+    /// The machine that the module is for.
+    public var architecture: X86Architecture { editor.architecture }
+
+    /// `name` appears in failures. Fails on what is no relocatable module for x86.
     public init(_ bytes: [UInt8], name: String) throws {
         editor = try ELFEditor(bytes, name: name)
     }
@@ -56,12 +56,14 @@ public struct ModuleResolver {
             guard let kind = X86Relocation.of(relocation.type), symbols.indices.contains(relocation.symbol)
             else {
                 throw editor.malformed(
-                    "relocation type \(relocation.type) in \(header.name) is not understood")
+                    "relocation type \(X86Relocation.number(relocation.type)) in \(header.name) is not understood"
+                )
             }
             guard relocation.offset <= header.size - kind.width else {
                 throw editor.malformed("a relocation of \(header.name) lies outside")
             }
-            if header.type != SectionType.noBits {
+            // Where addends stand in the fields, the kernel's loader adds to them.
+            if header.type != SectionType.noBits, !kind.isInPlace {
                 let start = header.offset + relocation.offset
                 guard editor.bytes[start..<start + kind.width].allSatisfy({ $0 == 0 }) else {
                     throw editor.malformed(
@@ -78,7 +80,8 @@ public struct ModuleResolver {
                         "the kernel cannot load such code as a module; a caller of the function may be changed instead"
                 )
             }
-            let places = [Self.moduleSpace.lowerBound, Self.moduleSpace.upperBound - 1]
+            let space = architecture.moduleSpace
+            let places = [space.lowerBound, space.upperBound - 1]
             for place in places
             where kind.fieldValue(symbol: value, addend: relocation.addend, place: place) == nil {
                 throw Failure(
@@ -126,7 +129,7 @@ public struct ModuleResolver {
         let content = editor.contents(try editor.section("__versions"))
         var found: [String: UInt32] = [:]
         for entry in stride(from: 0, through: content.count - Self.versionSize, by: Self.versionSize) {
-            guard let name = content.string(at: entry + 8),
+            guard let name = content.string(at: entry + architecture.wordSize),
                 let checksum = content.load(UInt32.self, at: entry)
             else { throw editor.malformed("an entry of __versions has no name") }
             if !name.isEmpty { found[name] = checksum }
@@ -139,13 +142,15 @@ public struct ModuleResolver {
 
     private mutating func writeVersions(_ versions: [(name: String, checksum: UInt32)]) throws {
         var content: [UInt8] = []
+        let word = architecture.wordSize
         for (name, checksum) in versions {
             let text = Array(name.utf8)
-            guard text.count < Self.versionSize - 8 else {
+            guard text.count < Self.versionSize - word else {
                 throw Failure("the symbol name '\(name)' is too long for __versions")
             }
-            content.append(littleEndian: UInt64(checksum))
-            content += text + [UInt8](repeating: 0, count: Self.versionSize - 8 - text.count)
+            content.append(littleEndian: checksum)
+            content += [UInt8](repeating: 0, count: word - 4)
+            content += text + [UInt8](repeating: 0, count: Self.versionSize - word - text.count)
         }
         editor.replaceContents(try editor.section("__versions"), with: content)
     }

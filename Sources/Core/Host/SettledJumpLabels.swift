@@ -3,13 +3,12 @@
 // on kernels that do not seal such keys. But then the key's state is final, too: the instruction is written as the kernel
 // would write it, and the loader is not told of the label.
 //
-// An entry (include/linux/jump_label.h: struct jump_entry with relative fields, 16 bytes): s32 code, s32 target, s64
-// key. Bit 0 of the key is the branch that is the default: a label jumps where it differs from the key's state.
+// An entry (include/linux/jump_label.h: struct jump_entry with relative fields): s32 code, s32 target, long key. Bit 0 of the key is the branch that is the default: a label jumps where it differs from the key's state.
 // A key begins with a signed 32-bit counter; it is enabled where that is above 0.
 
 extension ModuleResolver {
     private static let table = "__jump_table"
-    private static let entrySize = 16
+    private var entrySize: Int { 8 + architecture.wordSize }
 
     /// Settles the labels whose keys no longer change.
     /// - Parameters:
@@ -25,7 +24,7 @@ extension ModuleResolver {
         let symbols = try editor.symbols()
         let relocations = try editor.relocations().filter { $0.section == table }.map(\.relocation)
         var settled: Set<Int> = []
-        for field in relocations where field.offset % Self.entrySize == 8 {
+        for field in relocations where field.offset % entrySize == 8 {
             guard symbols.indices.contains(field.symbol) else {
                 throw editor.malformed("a jump label without a key")
             }
@@ -42,9 +41,9 @@ extension ModuleResolver {
             guard isFinal(key) else { continue }
             let jumps = try isEnabled(key) != (field.addend & 1 != 0)
             try write(field.offset - 8, relocations, symbols, jumps: jumps)
-            settled.insert(field.offset / Self.entrySize)
+            settled.insert(field.offset / entrySize)
         }
-        if !settled.isEmpty { try editor.removeEntries(settled, of: table, size: Self.entrySize) }
+        if !settled.isEmpty { try editor.removeEntries(settled, of: table, size: entrySize) }
     }
 
     /// Writes the instruction of a label: a jump to its target, or a nop of the same length.
@@ -68,16 +67,15 @@ extension ModuleResolver {
             target.offset >= 0, target.offset < content.count
         else { throw editor.malformed("a jump label leads out of its section") }
         let length: Int
-        switch (content[code.offset], content[code.offset + 1]) {
-        case (0xeb, _), (0x66, 0x90): length = 2
-        case (0xe9, _), (0x0f, 0x1f): length = 5
+        switch (content[code.offset], architecture.nops.length(in: content, at: code.offset)) {
+        case (0xeb, _), (_, 2): length = 2
+        case (0xe9, _), (_, 5): length = 5
         default: throw editor.malformed("the instruction of a jump label is not understood")
         }
         let distance = target.offset - (code.offset + length)
         let bytes: [UInt8]
         switch (jumps, length) {
-        case (false, 2): bytes = [0x66, 0x90]
-        case (false, _): bytes = [0x0f, 0x1f, 0x44, 0x00, 0x00]
+        case (false, _): bytes = architecture.nops.kernel[length]
         case (true, 2):
             guard let short = Int8(exactly: distance) else {
                 throw editor.malformed("a short jump label is too far from its target")

@@ -74,6 +74,10 @@ public struct VirtualMachine: Sendable {
     public var processor: String?
     /// A file with the content of a disk (`/dev/vda`), which outlives the run; nil for none.
     public var disk: String?
+    /// A static busybox for the guest; nil for this machine's own.
+    public var busybox: String?
+    /// The beginning of the names of two pipes, `.in` and `.out`, that lead to the guest's `/dev/vport0p1`; nil for none.
+    public var port: String?
     /// Added to the kernel's command line.
     public var commandLine = ""
     /// In seconds, for the whole run.
@@ -105,6 +109,12 @@ public struct VirtualMachine: Sendable {
                 "-serial", "file:" + output,
             ] + (processor.map { ["-cpu", $0] } ?? [])
                 + (disk.map { ["-drive", "file=\($0),format=raw,if=virtio"] } ?? [])
+                + (port.map {
+                    [
+                        "-chardev", "pipe,id=port,path=\($0)", "-device", "virtio-serial", "-device",
+                        "virtserialport,chardev=port",
+                    ]
+                } ?? [])
         ).run()
         guard Files.exists(output) else {
             throw Failure(
@@ -139,7 +149,7 @@ public struct VirtualMachine: Sendable {
         }
         var copied: Set<String> = []
         var all = programs
-        all["bin/busybox"] = try Self.busybox()
+        all["bin/busybox"] = try busybox ?? Self.busybox()
         for (path, source) in all.sorted(by: { $0.key < $1.key }) {
             archive.add(try await Self.stripped(source), at: path)
             for library in try await Self.libraries(source) where copied.insert(library).inserted {

@@ -37,6 +37,32 @@ public func readExports(memory: any KernelMemory, sections: [String: Range<UInt6
     try readExports(memory: memory) { name in sections["__" + name].map { ($0.lowerBound, $0.upperBound) } }
 }
 
+/// What the export tables of an image say of its symbols: where everything is that it exports, and where the tables are, under
+/// the names that the linker script gives their bounds. For kernels whose kallsyms lists functions only
+/// (`CONFIG_KALLSYMS_ALL` is off).
+///
+/// `sections` are those of `readImageSections`. An image without the sections gives nothing.
+public func readExportedSymbols(memory: any KernelMemory, sections: [String: Range<UInt64>]) throws
+    -> [KernelSymbol]
+{
+    let kind = UInt8(ascii: "D")
+    let bounds = ["ksymtab", "ksymtab_gpl", "kcrctab", "kcrctab_gpl", "kflagstab"].flatMap { name in
+        guard let range = sections["__" + name] else { return [KernelSymbol]() }
+        return [("__start___", range.lowerBound), ("__stop___", range.upperBound)].map {
+            KernelSymbol(address: $0.1, kind: kind, name: $0.0 + name)
+        }
+    }
+    return try ["", "_gpl"].reduce(bounds) { found, suffix in
+        let table = try ExportTable(suffix: suffix, memory: memory) { name in
+            sections["__" + name].map { ($0.lowerBound, $0.upperBound) }
+        }
+        return found
+            + (try table?.values() ?? []).map {
+                KernelSymbol(address: $0.address, kind: kind, name: $0.name)
+            }
+    }
+}
+
 extension [KernelExport] {
     /// The checksums by name of those that every module may use; 0 where there are none.
     var checksums: [String: UInt32] {
@@ -85,6 +111,15 @@ private struct ExportTable {
             checksums = nil
         }
         flags = suffix.isEmpty ? try table("kflagstab")?.1 : nil
+    }
+
+    /// Each export with its address.
+    func values() throws -> [(name: String, address: UInt64)] {
+        let exports = try read()
+        let entrySize = exports.isEmpty ? 0 : bytes.count / exports.count
+        return exports.enumerated().compactMap { index, export in
+            address(index * entrySize).map { (export.name, $0) }
+        }
     }
 
     func read() throws -> [KernelExport] {

@@ -96,7 +96,7 @@ struct KernelMerger {
             ?? ""
         identity.configDigest = sha256(config.value)
         if images.isEmpty { missing.append(.image) }
-        let symbols = try chooseSymbols()
+        let symbols = try complete(try chooseSymbols())
         let exports = try chooseExports(symbols)
         if pieces.modules.isEmpty && parsed["MODULES"] == "y" { missing.append(.modules) }
         return ImportedKernel(
@@ -209,6 +209,15 @@ struct KernelMerger {
             ignored.append("'\(fromMap.path)' was not compared with the image: \(failure.message)")
         }
         return fromMap.value
+    }
+
+    /// With what the image exports, where its own tables list functions only.
+    private func complete(_ symbols: KernelSymbols) throws -> KernelSymbols {
+        guard let image = images.first, symbols.unique("__start___ksymtab") == nil else { return symbols }
+        let exported = try readExportedSymbols(
+            memory: ImageMemory(image.content), sections: readImageSections(image.path)
+        ).filter { image.content.contains($0.address) && symbols.named($0.name).isEmpty }
+        return exported.isEmpty ? symbols : KernelSymbols(symbols.all + exported)
     }
 
     private func compare(_ map: Sourced<KernelSymbols>, with own: KernelSymbols, of image: Image) throws {

@@ -4,7 +4,7 @@ import CShims
 
 /// The text of the instruction at an offset and its length in bytes; nil where the bytes are no instruction.
 public func disassemble(
-    _ bytes: [UInt8], at offset: Int, address: UInt64 = 0, is64Bit: Bool = true
+    _ bytes: [UInt8], at offset: Int, address: UInt64 = 0, is64Bit: Bool
 ) -> (text: String, length: Int)? {
     guard offset >= 0, offset < bytes.count else { return nil }
     var text = [CChar](repeating: 0, count: 160)

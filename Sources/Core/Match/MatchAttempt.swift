@@ -104,7 +104,8 @@ struct MatchAttempt {
             return .missed(.init(entry: entry, address: address, run: raw, mismatch: reason))
         }
         var walk = SpanComparison(
-            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: false)
+            state: state, span: span, entry: entry, address: address, raw: longer(raw, at: address),
+            isRigid: false)
         do {
             try walk.walk()
             return .found(.init(entry: entry, address: address, match: walk.match))
@@ -112,6 +113,18 @@ struct MatchAttempt {
             let better = error.offset > reason.offset ? error : reason
             return .missed(.init(entry: entry, address: address, run: raw, mismatch: better))
         }
+    }
+
+    /// With what follows, up to the next symbol: the assembler never makes a long jump short again, so one that it took for
+    /// long while it laid out the kernel's section may be short in pre, where the function has a section of its own.
+    private func longer(_ raw: [UInt8], at address: UInt64) -> [UInt8] {
+        let most = span.size + span.size / 4 + 16
+        guard let next = state.symbols.next(above: address), next &- address > UInt64(span.size) else {
+            return raw
+        }
+        do {
+            return try state.memory.read(at: address, count: Int(min(next - address, UInt64(most))))
+        } catch { return raw }
     }
 
     private var isRequired: Bool { span.code.unit.required.contains(span.symbolIndex) }
@@ -154,7 +167,8 @@ struct MatchAttempt {
             jump.upperBound <= span.range.upperBound,
             span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound)
                 .allSatisfy({
-                    $0.offset + ($0.type == 1 ? 8 : 4) <= jump.lowerBound || $0.offset >= jump.upperBound
+                    $0.offset + (X86Relocation.of($0.type)?.width ?? 8) <= jump.lowerBound
+                        || $0.offset >= jump.upperBound
                 }), span.code.sites.sites(in: jump, of: span.section).isEmpty
         else { return nil }
         var raw = run
@@ -183,7 +197,8 @@ struct MatchAttempt {
         if miss.mismatch.cause == .kprobe { return .missed(miss) }
         var miss = miss
         let at =
-            X86Instruction.covering(miss.mismatch.runOffset, of: miss.run, from: 0)?.start
+            X86Instruction.covering(
+                miss.mismatch.runOffset, of: miss.run, from: 0, is64Bit: span.code.object.is64Bit)?.start
             ?? miss.mismatch.runOffset
         guard miss.run.indices.contains(at) else { return .missed(miss) }
         if miss.run[at] == 0xcc && span.start + at < span.bytes.count && span.bytes[span.start + at] != 0xcc {

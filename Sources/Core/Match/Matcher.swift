@@ -35,7 +35,9 @@ public struct Matcher {
         let space = MatchSpace(units: units, symbols: symbols)
         state = MatchState(
             memory: memory, symbols: symbols, space: space,
-            environment: .init(reading: memory, symbols: symbols, isImage: isImage), evidence: evidence)
+            environment: .init(
+                reading: memory, symbols: symbols, isImage: isImage,
+                wordSize: units.first?.object.architecture.wordSize ?? 8), evidence: evidence)
         for (index, unit) in units.enumerated() {
             do {
                 let sites = try PatchSites(of: unit.object, tables: tables)
@@ -48,9 +50,9 @@ public struct Matcher {
     }
 
     private static func check(_ unit: MatchUnit) throws {
-        guard unit.object.machine == 62, unit.object.is64Bit else {
-            throw Failure("the pre object of \(unit.path) is not for x86-64")
-        }
+        guard let architecture = X86Architecture(machine: unit.object.machine),
+            architecture.is64Bit == unit.object.is64Bit
+        else { throw Failure("the pre object of \(unit.path) is not for x86") }
         do { try unit.object.checkBounds() } catch let failure as Failure {
             throw Failure(
                 "the pre object of \(unit.path) is malformed: \(failure.message)",
@@ -269,8 +271,9 @@ struct MatchTask {
 
 extension PatchEnvironment {
     /// Reads what patch sites depend on from a kernel's memory.
-    init(reading memory: any KernelMemory, symbols: KernelSymbols, isImage: Bool) {
-        let reader = MemoryBox(memory: memory)
+    /// - Parameter wordSize: of a pointer, in bytes.
+    init(reading memory: any KernelMemory, symbols: KernelSymbols, isImage: Bool, wordSize: Int) {
+        let reader = MemoryBox(memory: memory, wordSize: wordSize)
         let thunks = [
             "__x86_return_thunk", "retbleed_return_thunk", "srso_return_thunk", "srso_alias_return_thunk",
             "its_return_thunk", "call_depth_return_thunk",
@@ -281,9 +284,10 @@ extension PatchEnvironment {
             operation: { slot in operations.flatMap { reader.pointer(at: $0 &+ UInt64(slot)) } },
             staticCall: { name in
                 let keys = Set(symbols.named("__SCK__" + name).map(\.address))
-                guard keys.count == 1, let key = keys.first else { return nil }
-                if let value = reader.pointer(at: key) { return value }
-                // Keys are variables, which not every way to memory shows. What calls through one is text.
+                guard keys.count <= 1 else { return nil }
+                if let key = keys.first, let value = reader.pointer(at: key) { return value }
+                // Keys are variables, which not every kernel lists and not every way to memory shows. What calls through one is
+                // text.
                 let trampolines = Set(symbols.named("__SCT__" + name).map(\.address))
                 guard trampolines.count == 1, let target = reader.jump(at: trampolines.first!) else {
                     return nil
@@ -300,7 +304,8 @@ extension PatchEnvironment {
 /// Memory for the closures above. They are called where matching runs, one at a time.
 private final class MemoryBox: @unchecked Sendable {
     private let memory: any KernelMemory
-    init(memory: any KernelMemory) { self.memory = memory }
+    private let wordSize: Int
+    init(memory: any KernelMemory, wordSize: Int) { (self.memory, self.wordSize) = (memory, wordSize) }
 
     func value(at address: UInt64, width: Int) -> UInt64? {
         do {
@@ -308,7 +313,7 @@ private final class MemoryBox: @unchecked Sendable {
         } catch { return nil }
     }
 
-    func pointer(at address: UInt64) -> UInt64? { value(at: address, width: 8) }
+    func pointer(at address: UInt64) -> UInt64? { value(at: address, width: wordSize) }
 
     /// Where the trampoline of a static call leads: 0 for one that returns (arch/x86/kernel/static_call.c).
     func jump(at address: UInt64) -> UInt64? {

@@ -279,7 +279,9 @@ struct SpanComparison {
         var index = 0
         while index < variant.bytes.count {
             if let nops = variant.nops.first(where: { $0.lowerBound == index }) {
-                guard X86Nops.fill(nops.lowerBound + runOffset..<nops.upperBound + runOffset, of: run) else {
+                let fills = code.object.architecture.nops.fill(
+                    nops.lowerBound + runOffset..<nops.upperBound + runOffset, of: run)
+                guard fills else {
                     return false
                 }
                 index = nops.upperBound

@@ -9,23 +9,30 @@ extension SpanComparison {
     /// Walks both sides. On return, `match.run` and its mask have the size of the function in memory.
     mutating func walk() throws(Mismatch) {
         let pre = span.bytes
+        let nops = code.object.architecture.nops
         var map: [Int: Int] = [:]
         var (at, runAt) = (0, 0)
+        // Bytes of nops in pre directly before the place.
+        var padding = 0
         while true {
             map[at] = runAt
             if at >= span.size { break }
             if let site = code.sites.sites(in: span.start + at..<span.start + at + 1, of: span.section).first
             {
-                let length = try walkSite(site, runAt)
+                let found = try walkSite(site, behind: padding, runAt)
+                map[at] = found.lowerBound
                 at += site.length
-                runAt += length
+                runAt = found.upperBound
+                padding = 0
                 continue
             }
-            if let nop = X86Nops.length(in: pre, at: span.start + at) {
+            if let nop = nops.length(in: pre, at: span.start + at) {
                 at += nop
+                padding += nop
                 continue
             }
-            if let nop = X86Nops.length(in: run, at: runAt) {
+            padding = 0
+            if let nop = nops.length(in: run, at: runAt) {
                 runAt += nop
                 map[at] = runAt
                 continue
@@ -42,6 +49,29 @@ extension SpanComparison {
 
     private func differs(_ at: Int, _ runAt: Int, _ text: String) -> Mismatch {
         Mismatch(offset: at, runOffset: runAt, cause: .differentCode, explanation: text)
+    }
+
+    /// A site behind nops that pre has before it and memory may have, too: some of them may be the site's own content. Where
+    /// it fits in several places, that one counts before which there is most nearly as much as in pre.
+    private mutating func walkSite(_ site: PatchSite, behind padding: Int, _ runAt: Int) throws(Mismatch)
+        -> Range<Int>
+    {
+        var places = [runAt]
+        while let nop = code.object.architecture.nops.length(in: run, at: places[places.count - 1]),
+            places[places.count - 1] + nop < run.count
+        {
+            places.append(places[places.count - 1] + nop)
+        }
+        let wanted = runAt + padding
+        places.sort { (abs($0 - wanted), $0) < (abs($1 - wanted), $1) }
+        var reason: Mismatch?
+        for place in places {
+            do {
+                let length = try walkSite(site, place)
+                return place..<place + length
+            } catch { reason = reason ?? error }
+        }
+        throw reason ?? differs(site.offset - span.start, runAt, "the bytes differ")
     }
 
     /// A site; a jump label's length may differ from pre. Returns its length in memory.
@@ -75,7 +105,9 @@ extension SpanComparison {
             runAt += other.length
             return
         }
-        guard let mine = X86Instruction(pre, at: place), let its = X86Instruction(run, at: runAt),
+        let is64Bit = code.object.is64Bit
+        guard let mine = X86Instruction(pre, at: place, is64Bit: is64Bit),
+            let its = X86Instruction(run, at: runAt, is64Bit: is64Bit),
             mine.length == its.length, at + mine.length <= span.size
         else { throw differs(at, runAt, "the instructions differ in length") }
         var index = 0

@@ -105,7 +105,7 @@ final class UnitCode {
     private func fieldEnd(_ relocation: Relocation, _ section: Int) -> Int {
         let code = object.sections[section]
         guard code.isExecutable || code.name == ".altinstr_replacement" else { return 0 }
-        if relocation.type == X86Relocation.plt32.type { return 4 }
+        if X86Relocation.isPLT32(relocation.type) { return 4 }
         for (back, first) in [(1, 0xe8 as UInt8), (1, 0xe9), (2, 0x0f)] where relocation.offset >= back {
             guard code.contents[relocation.offset - back] == first else { continue }
             if back == 1 || code.contents[relocation.offset - 1] & 0xf0 == 0x80 { return 4 }
@@ -122,7 +122,9 @@ final class UnitCode {
         if let cached = boundaryCache[id] { return cached }
         let end = space.places[index][section].first { $0.offset > start }?.offset ?? contents.count
         let stop = min(end, contents.count)
-        let found = start < stop ? X86Instruction.boundaries(of: contents, in: start..<stop) : []
+        let found =
+            start < stop
+            ? X86Instruction.boundaries(of: contents, in: start..<stop, is64Bit: object.is64Bit) : []
         boundaryCache[id] = found
         return found
     }

@@ -9,6 +9,7 @@ struct WindowLister {
     let address: UInt64
     /// Names that pre uses, by where they are in the kernel.
     private let names: [UInt64: String]
+    private var architecture: X86Architecture { span.code.object.architecture }
 
     init(state: MatchState, span: Span, address: UInt64) {
         self.state = state
@@ -69,7 +70,8 @@ struct WindowLister {
         var place = range.lowerBound
         while place < range.upperBound {
             let offset = place - range.lowerBound
-            let instruction = X86Instruction(bytes, at: place, address: address &+ UInt64(offset))
+            let instruction = X86Instruction(
+                bytes, at: place, address: address &+ UInt64(offset), is64Bit: architecture.is64Bit)
             let length = min(instruction?.length ?? 1, range.upperBound - place)
             let parts = (instruction?.text ?? "(bad)").split(separator: "#", maxSplits: 1)
             let words = parts[0].split(separator: " ", omittingEmptySubsequences: true)
@@ -158,8 +160,8 @@ struct WindowLister {
             }
             let value = isNegative ? 0 &- digits : digits
             // Addresses of the kernel, and those of per-CPU variables, which count from 0.
-            let isPerCPU = text[..<number.range.lowerBound].hasSuffix("%gs:")
-            guard isPerCPU || value >= 0xffff_ffff_8000_0000,
+            let isPerCPU = text[..<number.range.lowerBound].hasSuffix(architecture.perCPUSegment)
+            guard isPerCPU || value >= architecture.firstKernelAddress,
                 let name = isPerCPU ? variable(at: value) : name(at: value)
             else { continue }
             return (text.with(name, in: number.range), name)

@@ -137,6 +137,32 @@ private struct ELFReader {
         }
     }
 
+    /// libelf gives the entries of both classes in the form of the wider one.
+    private func type(_ info: UInt64, _ object: ObjectFile) throws -> UInt32 {
+        let raw = UInt32(truncatingIfNeeded: info)
+        guard object.is64Bit || raw < InPlaceAddends.mark else {
+            throw malformed(name, "relocation type \(raw) is not one of 32-bit x86")
+        }
+        return InPlaceAddends.type(raw, machine: object.machine)
+    }
+
+    /// Takes the addend out of a relocation's field.
+    private func inPlace(_ relocation: Relocation, in section: inout Section) throws -> Relocation {
+        var relocation = relocation
+        guard
+            let addend = InPlaceAddends.read(
+                section.contents, at: relocation.offset, type: relocation.type),
+            InPlaceAddends.write(0, to: &section.contents, at: relocation.offset, type: relocation.type)
+        else {
+            throw malformed(
+                name,
+                "the relocation of type \(InPlaceAddends.rawType(relocation.type)) at \(relocation.offset) of "
+                    + "\(section.name) is not understood")
+        }
+        relocation.addend = addend
+        return relocation
+    }
+
     private func readRelocations(_ section: OpaquePointer, _ info: GElf_Shdr, into object: inout ObjectFile)
         throws
     {
@@ -157,7 +183,7 @@ private struct ELFReader {
                     throw malformed(name, libelfError())
                 }
                 relocation = Relocation(
-                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff),
+                    offset: try offset(raw.r_offset), type: try type(raw.r_info, object),
                     symbol: Int(raw.r_info >> 32),
                     addend: raw.r_addend)
             } else {
@@ -165,12 +191,10 @@ private struct ELFReader {
                 guard gelf_getrel(data, Int32(index), &raw) != nil else {
                     throw malformed(name, libelfError())
                 }
-                let field =
-                    object.sections[target].contents.load(Int32.self, at: try offset(raw.r_offset)) ?? 0
-                relocation = Relocation(
-                    offset: try offset(raw.r_offset), type: UInt32(raw.r_info & 0xffff_ffff),
-                    symbol: Int(raw.r_info >> 32),
-                    addend: Int64(field))
+                relocation = try inPlace(
+                    Relocation(
+                        offset: try offset(raw.r_offset), type: try type(raw.r_info, object),
+                        symbol: Int(raw.r_info >> 32), addend: 0), in: &object.sections[target])
             }
             guard relocation.offset >= 0, relocation.offset < object.sections[target].size,
                 relocation.symbol < object.symbols.count

@@ -123,11 +123,12 @@ public struct Symbol: Sendable {
 public struct Relocation: Sendable, Equatable {
     /// Of the field in its section, in bytes.
     public var offset: Int
-    /// The number of the machine's ABI (`R_X86_64_PC32`, ...).
+    /// The number of the machine's ABI (`R_X86_64_PC32`, ...); those of 32-bit x86 are marked, so that a number says by itself
+    /// what it is (`InPlaceAddends`).
     public var type: UInt32
     /// An index into `ObjectFile.symbols`.
     public var symbol: Int
-    /// From the relocation entry, or read from the field where the format keeps it there (32-bit x86).
+    /// From the relocation entry, or taken out of the field where the format keeps it there (32-bit x86). The field is zero.
     public var addend: Int64
 
     public init(offset: Int, type: UInt32, symbol: Int, addend: Int64) {

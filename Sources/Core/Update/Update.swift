@@ -32,6 +32,8 @@ public struct Update: Sendable {
         public static let findings = "findings"
         /// Why each function is in the update, as JSON lines (`ChangeRecord`).
         public static let changes = "changes"
+        /// Symbols of the image that the kernel does not list, at their link addresses (`HiddenSymbols`); only where there are any.
+        public static let symbols = "symbols"
         /// The folder of the pre objects.
         public static let pre = "pre"
     }

@@ -116,7 +116,8 @@ extension Update {
                 var offset = Int(function.value)
                 let end = min(offset + Int(function.size), section.contents.count)
                 while offset < end {
-                    let found = disassemble(section.contents, at: offset, address: UInt64(offset))
+                    let found = disassemble(
+                        section.contents, at: offset, address: UInt64(offset), is64Bit: object.is64Bit)
                     let length = found?.length ?? 1
                     let targets = section.relocations(in: offset..<offset + length).map { relocation in
                         "  # " + referenceName(object.symbols[relocation.symbol].name)

@@ -86,6 +86,7 @@ extension Update {
             var files = [
                 Path.module: try file(part.file), Path.kernelModule: try file(Path.kernelModule),
             ]
+            files[Path.symbols] = self.files[Path.symbols]
             for unit in own.units { files[unit.object] = try file(unit.object) }
             var result = Update(manifest: own, files: files)
             result.whole = id

@@ -178,7 +178,8 @@ public struct Applier: Sendable {
     /// Sees to it that ksplice.ko is there, for an update that has nothing to match yet.
     private func bringCore(_ update: Update) async throws {
         if try await CoreModule.isLoaded(host) { return }
-        let (symbols, running) = (try await host.symbols(), try await host.identity())
+        let symbols = try update.completed(try await host.symbols())
+        let running = try await host.identity()
         guard let access = try await memoryAccess(update, symbols, running, mayLoad: true) else {
             preconditionFailure("ksplice.ko may be loaded, and was not")
         }
@@ -288,7 +289,7 @@ public struct Applier: Sendable {
         }
         progress("reading the kernel's symbols")
         let loaded = try await host.modules()
-        let symbols = try await host.symbols()
+        let symbols = try first.completed(try await host.symbols())
         for part in parts {
             let conditions = ApplyConditions(update: part, host: host)
             try await conditions.dependencies()
@@ -324,7 +325,9 @@ public struct Applier: Sendable {
         _ update: Update, _ symbols: KernelSymbols, _ running: KernelIdentity, mayLoad: Bool
     ) async throws -> MemoryAccess? {
         func load() async throws { try await loadCore(update, symbols, running, exports: nil) }
-        return try await MemoryAccess(host, load: mayLoad ? load : nil)
+        return try await MemoryAccess(
+            host, covering: { try MatchPlan(update).units.flatMap { $0.candidates(symbols) } },
+            load: mayLoad ? load : nil)
     }
 
     // MARK: - Loading
@@ -351,11 +354,12 @@ public struct Applier: Sendable {
     func updateModule(_ part: PreparedPart, now: KernelSymbols?) throws -> [UInt8] {
         let (update, prepared) = (part.update, part.prepared)
         var module = try prepared.module(update, now)
+        let somewhere = module.architecture.moduleSpace.lowerBound
         try module.resolve(readOnly: prepared.readOnly) { name in
             guard ModuleResolver.coreFunctions.contains(name) else {
                 return try prepared.address(of: name, update, now)
             }
-            guard let now else { return ModuleResolver.moduleSpace.lowerBound }
+            guard let now else { return somewhere }
             guard let address = now.named(name, in: CoreModule.name).first?.address else {
                 throw Failure("ksplice.ko is loaded but has no '\(name)'")
             }

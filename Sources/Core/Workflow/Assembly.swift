@@ -31,6 +31,7 @@ struct Assembler {
     /// The objects that every update module contains (`ModuleBuilder.Parts.glue`).
     let glue: [String]
     let clock: PhaseClock
+    let architecture: X86Architecture
 
     /// Assembles each part of a division.
     /// - Parameters:
@@ -106,7 +107,8 @@ struct Assembler {
         custom.record(in: &assembly)
         let shipped = differences.filter { $0.shipment != nil }
         let exportTables = try ExportTables(
-            shipped.map(\.newExports), exports.checksums, newGlobals, &assembly)
+            shipped.map(\.newExports), exports.checksums, newGlobals, &assembly,
+            architecture: architecture)
         if let exportTables {
             try ExportTables.checkForm(
                 script: Files.exists(builder.linkerScript) ? Files.readText(builder.linkerScript) : nil,
@@ -115,8 +117,9 @@ struct Assembler {
             try Files.write(ELFWriter.write(exportTables.object), to: objects[objects.count - 1])
         }
         let tables = workFolder + "/tables.\(tag).o"
-        try Files.write(
-            ELFWriter.write(UpdateTables(assembly, newSizes: newSizes, custom: custom).object), to: tables)
+        let content = UpdateTables(
+            assembly, newSizes: newSizes, custom: custom, architecture: architecture)
+        try Files.write(ELFWriter.write(content.object), to: tables)
         let linked = try await builder.link(
             objects + [tables] + glue, to: workFolder + "/update.\(tag).linked.ko")
         assembly.module = try finish(linked, names)

@@ -32,7 +32,7 @@ extension Applier {
             }
         }
         progress("reading the kernel's symbols")
-        let symbols = try await host.symbols()
+        let symbols = try update.completed(try await host.symbols())
         let hasGround = await forecast.collect(.dependencies) { try await conditions.dependencies() } != nil
         let ready = presence.ready
         if let late, !presence.absent.isEmpty {

@@ -300,14 +300,15 @@ struct CreateJob {
                 + exports.findings + exports.moved(compared))
         return try await telling(findings) {
             try options.checkConstants(compared.flatMap { $0.constants.map(\.name) })
-            return try await build(pairs, exports.settled(compared), exports, parts, findings)
+            return try await build(
+                pairs, exports.settled(compared), exports, parts, findings, compiler)
         }
     }
 
     /// Builds, proves and stores; also where findings stand in the way, for what building and proving may add to them.
     private func build(
         _ pairs: [Pair], _ compared: [UnitDifference], _ review: ExportReview, _ parts: ModuleBuilder.Parts,
-        _ findings: [Finding]
+        _ findings: [Finding], _ compiler: Compiler
     ) async throws -> Made {
         let kept = compared.indices.filter { !compared[$0].isEmpty }
         guard kept.contains(where: { compared[$0].changesKernel }) else {
@@ -328,7 +329,8 @@ struct CreateJob {
         let differences = order.map { compared[$0] }
         creator.progress("building the update module")
         let assembler = Assembler(
-            builder: builder, exports: review, workFolder: workspace.work, glue: parts.glue, clock: clock)
+            builder: builder, exports: review, workFolder: workspace.work, glue: parts.glue, clock: clock,
+            architecture: try kernel.identity.architecture())
         let assembly = try await assembler.assemble(
             division, differences, objtool: try await objtool(of: order.map { pairs[$0].unit }))
         var files: [String: [UInt8]] = [
@@ -341,6 +343,13 @@ struct CreateJob {
         for (path, module) in assembly.modules { files[path] = module }
         for (unit, difference) in zip(assembly.units, differences) {
             files[unit.object] = difference.preObjectBytes
+        }
+        let hidden = HiddenSymbols(kernel: kernel, tables: parts.tables)
+        files[Update.Path.symbols] = try await clock.measure("hidden symbols") {
+            try await hidden.file(
+                for: parts.kernelModule,
+                constants: assembly.constants.map(\.symbol), compiler,
+                progress: creator.progress)
         }
         let draft = try Update(manifest: makeManifest(assembly, parts, findings), files: files)
         try ground.check(

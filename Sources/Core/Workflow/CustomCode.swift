@@ -43,7 +43,7 @@ struct CustomCode {
                     found.append((entry.order, Hook(unit: unit, kind: kind, name: name, unique: unique)))
                 }
             } else if object.sections[section].name == HookKind.idSection {
-                for entry in try entries(object, section, functionAt: 8) {
+                for entry in try entries(object, section, functionIsFirst: false) {
                     let release = entry.function.map { expose($0, "ksplice.hook.", &object, &names).unique }
                     shadows.append(Shadow(unit: unit, id: entry.order, release: release))
                 }
@@ -71,13 +71,15 @@ struct CustomCode {
         }
     }
 
-    /// Two words an entry: a pointer and a number, in the order that `functionAt` says.
-    private func entries(_ object: ObjectFile, _ index: Int, functionAt: Int = 0) throws -> [(
+    /// Two words an entry: a pointer and a number.
+    private func entries(_ object: ObjectFile, _ index: Int, functionIsFirst: Bool = true) throws -> [(
         order: UInt64, function: Int?
     )] {
         let section = object.sections[index]
-        return try stride(from: 0, to: section.size - 15, by: 16).map { start in
-            guard let order = section.contents.load(UInt64.self, at: start + 8 - functionAt) else {
+        let form = ELFForm(is64Bit: object.is64Bit)
+        let (functionAt, orderAt) = functionIsFirst ? (0, form.word) : (form.word, 0)
+        return try stride(from: 0, to: section.size - 2 * form.word + 1, by: 2 * form.word).map { start in
+            guard let order = form.word(section.contents, at: start + orderAt) else {
                 throw Failure("'\(section.name)' is malformed", status: .cannotBePatched)
             }
             let pointer = section.relocations.first { $0.offset == start + functionAt }

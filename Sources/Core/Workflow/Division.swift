@@ -77,6 +77,8 @@ struct AssembledUpdate {
     let parts: [Assembly]
 
     var units: [Manifest.Unit] { parts.flatMap(\.units) }
+    /// Those of the kernel image.
+    var constants: [Manifest.Constant] { parts.filter { $0.home == nil }.flatMap(\.constants) }
     var imported: Set<String> { parts.reduce(into: []) { $0.formUnion($1.imported) } }
 
     /// The update modules by their paths in the update.

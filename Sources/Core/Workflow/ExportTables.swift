@@ -4,7 +4,7 @@
 // What exists already is exported where it stands, so that its redirect leads callers to the newest code.
 
 struct ExportTables {
-    private(set) var object = ObjectFile(machine: 62, is64Bit: true, type: 1)  // EM_X86_64, ET_REL
+    private(set) var object: ObjectFile
     private var strings: [UInt8] = []
 
     private static let stringsSection = 1
@@ -33,8 +33,9 @@ struct ExportTables {
     ///   - newGlobals: names that any of the units brings.
     init?(
         _ exports: [[NewExport]], _ checksums: [String: UInt32]?, _ newGlobals: Set<String>,
-        _ assembly: inout Assembly
+        _ assembly: inout Assembly, architecture: X86Architecture
     ) throws {
+        object = architecture.emptyObject()
         guard exports.contains(where: { !$0.isEmpty }) else { return nil }
         object.sections.append(Section(name: "__ksymtab_strings", type: 1, flags: SectionFlags.alloc))
         object.symbols.append(
@@ -76,6 +77,7 @@ struct ExportTables {
     }
 
     private mutating func add(_ export: NewExport, _ symbol: String) {
+        let architecture = object.architecture
         object.symbols.append(Symbol(name: symbol, binding: SymbolBinding.global))
         let value = object.symbols.count - 1
         let name = strings.count
@@ -85,11 +87,12 @@ struct ExportTables {
         var entry = Section(
             name: "___ksymtab\(export.isGPL ? "_gpl" : "")+\(export.name)", type: 1,
             flags: SectionFlags.alloc, alignment: 4, contents: [UInt8](repeating: 0, count: 12))
-        // R_X86_64_PC32: each field is an offset from its own place.
+        // Each field is an offset from its own place.
+        let type = architecture.pc32.type
         entry.relocations = [
-            .init(offset: 0, type: 2, symbol: value, addend: 0),
-            .init(offset: 4, type: 2, symbol: 1, addend: Int64(name)),
-            .init(offset: 8, type: 2, symbol: 1, addend: Int64(namespace)),
+            .init(offset: 0, type: type, symbol: value, addend: 0),
+            .init(offset: 4, type: type, symbol: 1, addend: Int64(name)),
+            .init(offset: 8, type: type, symbol: 1, addend: Int64(namespace)),
         ]
         object.sections.append(entry)
         // By this name kallsyms tells who exports what.

@@ -33,3 +33,16 @@ struct MatchPlan {
         throw failure
     }
 }
+
+extension MatchUnit {
+    /// Where its functions may be, by their names: what matching is going to read, and little else.
+    func candidates(_ symbols: KernelSymbols) -> [Range<UInt64>] {
+        object.symbols.filter {
+            $0.isFunction && $0.isDefinedInSection && Matcher.isResident(object.sections[$0.section].name)
+        }.flatMap { symbol in
+            symbols.named(symbol.name, in: module).filter(\.isCode).map {
+                $0.address..<$0.address &+ max(1, min(symbol.size, 1 << 20))
+            }
+        }
+    }
+}

@@ -9,13 +9,18 @@ struct MemoryAccess {
     private let window: (any OpenMemory)?
     private let host: any Host & Sendable
 
-    /// - Parameter load: loads ksplice.ko; nil where nothing may be loaded. Then there is no access where nothing shows the
-    ///   kernel's memory yet.
-    init?(_ host: any Host & Sendable, load: (() async throws -> Void)?) async throws {
+    /// - Parameters:
+    ///   - ranges: what will be read, as far as that is known; asked for only where it helps.
+    ///   - load: loads ksplice.ko; nil where nothing may be loaded. Then there is no access where nothing shows the kernel's
+    ///     memory yet.
+    init?(
+        _ host: any Host & Sendable, covering ranges: () throws -> [Range<UInt64>] = { [] },
+        load: (() async throws -> Void)?
+    ) async throws {
         self.host = host
         // The kernel itself gives one error number for this and for missing rights.
         if let refusal = try await ModulePolicy(of: host).memoryRefusal { throw refusal }
-        if let memory = try await host.memory(covering: []) {
+        if let memory = try await host.memory(covering: host.isFarAway ? ranges() : []) {
             self.memory = memory
             window = nil
             hasLoadedCore = false

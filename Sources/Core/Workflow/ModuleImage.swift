@@ -11,18 +11,21 @@
 final class ModuleImageMemory: KernelMemory {
     private let image: any KernelMemory
     private var areas: [(start: UInt64, bytes: [UInt8])] = []
-    private var next = ModuleResolver.moduleSpace.lowerBound
+    private let space: Range<UInt64>
+    private var next: UInt64
     private var imports: [String: UInt64] = [:]
     private(set) var symbols: [KernelSymbol] = []
     private let kernel: KernelSymbols
 
-    init(image: any KernelMemory, kernel: KernelSymbols) {
+    init(image: any KernelMemory, kernel: KernelSymbols, architecture: X86Architecture) {
+        space = architecture.moduleSpace
+        next = space.lowerBound
         self.image = image
         self.kernel = kernel
     }
 
     func read(at address: UInt64, count: Int) throws -> [UInt8] {
-        guard address >= ModuleResolver.moduleSpace.lowerBound else {
+        guard address >= space.lowerBound else {
             return try image.read(at: address, count: count)
         }
         guard count >= 0, let area = areas.last(where: { $0.start <= address }),
@@ -55,7 +58,7 @@ final class ModuleImageMemory: KernelMemory {
             starts[index] = next
             next += UInt64(section.size)
         }
-        guard next < ModuleResolver.moduleSpace.upperBound else {
+        guard next < space.upperBound else {
             throw Failure("the modules do not fit into module space")
         }
         let prefix = "__ksymtab_"
@@ -84,7 +87,7 @@ final class ModuleImageMemory: KernelMemory {
         }
         for (index, section) in object.sections.enumerated() where starts[index] != 0 {
             var bytes = section.hasContents ? section.contents : [UInt8](repeating: 0, count: section.size)
-            for relocation in section.relocations where relocation.type != 0 {  // R_X86_64_NONE
+            for relocation in section.relocations where relocation.type != 0 {  // R_X86_64_NONE, R_386_NONE
                 guard let kind = X86Relocation.of(relocation.type), values.indices.contains(relocation.symbol)
                 else {
                     throw Failure(
@@ -115,8 +118,8 @@ final class ModuleImageMemory: KernelMemory {
         let known = kernel.named(name, in: nil)
         // A name of several is imported as the one that is visible: an upper-case letter.
         if let found = known.first(where: { $0.kind < 0x60 }) ?? known.first { return found.address }
-        let address = 0xffff_ffff_f000_0000 + UInt64(imports.count) * 16
-        guard address < ModuleResolver.moduleSpace.upperBound else {
+        let address = space.upperBound - 0xf00_0000 + UInt64(imports.count) * 16
+        guard address < space.upperBound else {
             throw Failure("too many symbols of other modules")
         }
         imports[name] = address

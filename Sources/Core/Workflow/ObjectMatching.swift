@@ -153,20 +153,31 @@ public struct ObjectMatcher: Sendable {
     }
 
     /// Matches against the kernel that a host runs.
-    public func match(_ units: [CompiledUnit], runningOn host: any Host & Sendable) async throws
-        -> ObjectMatching
-    {
+    /// - Parameter known: what is known of that kernel; nil where it is not registered.
+    public func match(
+        _ units: [CompiledUnit], runningOn host: any Host & Sendable, known: KernelDescriptor? = nil
+    ) async throws -> ObjectMatching {
         progress("reading the kernel's symbols")
-        let symbols = try await host.symbols()
+        var symbols = try await host.symbols()
+        if let known { symbols = try symbols.completed(by: HiddenSymbols.exported(of: known.symbols)) }
+        let listed = symbols
         let loaded = Set(try await host.modules().map(\.name))
-        guard let access = try await MemoryAccess(host, load: nil) else {
+        let access = try await MemoryAccess(
+            host,
+            covering: {
+                units.flatMap {
+                    MatchUnit(path: $0.path, module: $0.home(listed)?.name, object: $0.object)
+                        .candidates(listed)
+                }
+            }, load: nil)
+        guard let access else {
             throw MemoryAccess.hidden(
                 "an applied update brings ksplice.ko, which shows it; with --kernel, the kernel's files are compared"
             )
         }
         return try await access.use(progress: progress) { memory in
             try match(
-                units, memory, symbols, isImage: false,
+                units, memory, listed, isImage: false,
                 evidence: try await host.matchEvidence(),
                 missing: { loaded.contains($0) ? nil : "module '\($0)' is not loaded" })
         }

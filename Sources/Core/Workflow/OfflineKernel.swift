@@ -11,7 +11,8 @@ struct OfflineKernel {
     init?(_ kernel: KernelDescriptor, modules wanted: Set<String>) async throws {
         guard let path = kernel.imagePath else { return nil }
         let image = ImageMemory(try KernelImage(vmlinuxAt: path))
-        let laidOut = ModuleImageMemory(image: image, kernel: kernel.symbols)
+        let laidOut = ModuleImageMemory(
+            image: image, kernel: kernel.symbols, architecture: try kernel.identity.architecture())
         var names: Set<String> = []
         if let folder = kernel.modulesPath, !wanted.isEmpty {
             let files = try ModuleFiles(folder: folder)

@@ -146,7 +146,7 @@ struct PreparedUpdate {
     private func broughtAddress(
         _ reference: Manifest.Reference, _ update: Update, _ now: KernelSymbols?
     ) throws -> UInt64 {
-        guard let now else { return ModuleResolver.moduleSpace.lowerBound }
+        guard let now else { return try update.manifest.kernel.architecture().moduleSpace.lowerBound }
         let home = reference.bringer ?? ""
         let module = update.siblings[home].map(Applier.moduleName)
         let found = now.named(reference.name, in: module).filter(\.mayBeGlobal)

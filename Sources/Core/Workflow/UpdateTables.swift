@@ -6,7 +6,7 @@ struct UpdateTables {
     /// The new code of replaced function N.
     static let replacedPrefix = "ksplice.new."
 
-    private(set) var object = ObjectFile(machine: 62, is64Bit: true, type: 1)  // EM_X86_64, ET_REL
+    private(set) var object: ObjectFile
     private var expected = 0
     private var strings: [UInt8] = []
     private var symbols: [String: Int] = [:]
@@ -14,7 +14,10 @@ struct UpdateTables {
     private static let expectedSection = 1
     private static let namesSection = 2
 
-    init(_ assembly: Assembly, newSizes: [Int], custom: CustomCode) {
+    init(
+        _ assembly: Assembly, newSizes: [Int], custom: CustomCode, architecture: X86Architecture
+    ) {
+        object = architecture.emptyObject()
         object.symbols.append(
             Symbol(name: ".ksplice.expected", type: SymbolType.section, section: Self.expectedSection))
         object.symbols.append(
@@ -142,20 +145,20 @@ struct UpdateTables {
             symbols[name] = object.symbols.count - 1
         }
         return Relocation(
-            offset: offset, type: X86Relocation.absolute64.type, symbol: symbols[name]!, addend: 0)
+            offset: offset, type: object.architecture.pointer.type, symbol: symbols[name]!, addend: 0)
     }
 
     private mutating func nameField(_ offset: Int, _ name: String) -> Relocation {
         defer { strings += Array(name.utf8) + [0] }
         return Relocation(
-            offset: offset, type: X86Relocation.absolute64.type, symbol: 2, addend: Int64(strings.count))
+            offset: offset, type: object.architecture.pointer.type, symbol: 2, addend: Int64(strings.count))
     }
 
     /// Room for `copies` times `size` bytes that the loader fills.
     private mutating func expectedField(_ offset: Int, size: Int, copies: Int) -> Relocation {
         defer { expected += copies * size }
         return Relocation(
-            offset: offset, type: X86Relocation.absolute64.type, symbol: 1, addend: Int64(expected))
+            offset: offset, type: object.architecture.pointer.type, symbol: 1, addend: Int64(expected))
     }
 
     private func words(_ values: [UInt64]) -> [UInt8] {

@@ -41,9 +41,10 @@ struct KeptAddresses {
         return found
     }
 
-    /// R_X86_64_64, R_X86_64_32, R_X86_64_32S: in code for the kernel's memory model these load an address, or index
-    /// an array.
-    private static func isAddress(_ relocation: Relocation) -> Bool { [1, 10, 11].contains(relocation.type) }
+    /// In code for the kernel's memory model these load an address, or index an array.
+    private static func isAddress(_ relocation: Relocation) -> Bool {
+        X86Relocation.isAddress(relocation.type)
+    }
 
     private func isTable(_ section: Section) -> Bool {
         guard let role = try? TableSections.role(of: section, object: "") else { return true }

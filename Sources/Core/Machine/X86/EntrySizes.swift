@@ -4,8 +4,9 @@
 extension ObjectFile {
     /// Bytes of an entry by section name, for `PatchSites`. Fails where the alternatives of the object are not understood.
     func entrySizes() throws -> [String: Int] {
+        let word = architecture.wordSize
         var sizes = [
-            ".parainstructions": 16, ".smp_locks": 4, "__jump_table": 16, "__mcount_loc": 8,
+            ".parainstructions": 2 * word, ".smp_locks": 4, "__jump_table": 8 + word, "__mcount_loc": word,
         ]
         // {s32 instruction; s32 replacement; 4 to 6 bytes of numbers}: of Linux up to 5.9, 6.2, and later.
         var possible: Set = [12, 13, 14]

@@ -14,16 +14,18 @@ struct PatchSiteFinder {
 
     mutating func run() throws {
         try each(".altinstructions", sizes: [12, 13, 14]) { try $0.alternative($1, $2, size: $3) }
-        try each(".parainstructions", sizes: [16]) { finder, table, entry, _ in
+        let word = object.architecture.wordSize
+        try each(".parainstructions", sizes: [2 * word]) { finder, table, entry, _ in
             try finder.paravirt(table, entry)
         }
         try each(".smp_locks", sizes: [4]) { finder, table, entry, _ in
             let place = try finder.code(table, entry)
             finder.locks[place.section, default: []].append(place.offset)
         }
-        try each("__jump_table", sizes: [16]) { finder, table, entry, _ in try finder.jumpLabel(table, entry)
+        try each("__jump_table", sizes: [8 + word]) { finder, table, entry, _ in
+            try finder.jumpLabel(table, entry)
         }
-        try each("__mcount_loc", sizes: [8]) { finder, table, entry, _ in
+        try each("__mcount_loc", sizes: [word]) { finder, table, entry, _ in
             let place = try finder.code(table, entry)
             try finder.add(.fentry, in: place.section, at: place.offset, length: 5)
         }
@@ -136,7 +138,8 @@ struct PatchSiteFinder {
             }.map { Int($0.value) }
             let code = object.sections[place.section].contents
             let end = min(place.offset + width, code.count)
-            let bounds = X86Instruction.boundaries(of: code, in: (starts.max() ?? 0)..<end)
+            let bounds = X86Instruction.boundaries(
+                of: code, in: (starts.max() ?? 0)..<end, is64Bit: object.is64Bit)
             // The operand is the last part of its instruction.
             guard let start = bounds.last(where: { $0 < place.offset }), place.offset - start <= 4,
                 bounds.last == end
@@ -152,10 +155,11 @@ struct PatchSiteFinder {
     private mutating func paravirt(_ table: Section, _ entry: Int) throws {
         // {u8 *instruction; u8 type; u8 length}
         let site = try code(table, entry)
-        guard let type = table.contents.load(UInt8.self, at: entry + 8),
-            let length = table.contents.load(UInt8.self, at: entry + 9)
+        let word = object.architecture.wordSize
+        guard let type = table.contents.load(UInt8.self, at: entry + word),
+            let length = table.contents.load(UInt8.self, at: entry + word + 1)
         else { throw Failure("section \(table.name) is truncated") }
-        try add(.paravirt(slot: Int(type) * 8), in: site.section, at: site.offset, length: Int(length))
+        try add(.paravirt(slot: Int(type) * word), in: site.section, at: site.offset, length: Int(length))
     }
 
     private mutating func jumpLabel(_ table: Section, _ entry: Int) throws {
@@ -168,7 +172,8 @@ struct PatchSiteFinder {
         case 0xeb: length = 2
         case 0xe9: length = 5
         default:
-            guard let nop = X86Nops.length(in: bytes, at: site.offset), nop == 2 || nop == 5 else {
+            guard let nop = object.architecture.nops.length(in: bytes, at: site.offset), nop == 2 || nop == 5
+            else {
                 throw Failure(
                     "section \(table.name): the entry at \(hex(UInt64(entry))) has neither jump nor nop")
             }
@@ -188,7 +193,7 @@ struct PatchSiteFinder {
             kind = .fentry
         } else if name == "__x86_return_thunk" {
             kind = .returnThunk
-        } else if name.hasPrefix("__SCT__") {
+        } else if name.hasPrefix("__SCT__"), object.architecture.rewritesStaticCalls {
             kind = .staticCall(String(name.dropFirst(7)))
         } else if name.hasPrefix("__x86_indirect_thunk_"),
             let register = X86Registers.number(name.dropFirst(21))
@@ -212,8 +217,7 @@ struct PatchSiteFinder {
 
     /// Where the branch begins whose displacement a relocation fills.
     private func branchStart(_ section: Section, _ relocation: Relocation) -> Int? {
-        guard relocation.type == X86Relocation.pc32.type || relocation.type == X86Relocation.plt32.type,
-            relocation.offset >= 1, relocation.addend == -4
+        guard X86Relocation.isPC32(relocation.type), relocation.offset >= 1, relocation.addend == -4
         else { return nil }
         let before = section.contents[relocation.offset - 1]
         if before == 0xe8 || before == 0xe9 { return relocation.offset - 1 }

@@ -89,6 +89,8 @@ private struct PatchVariantBuilder {
     let section: Int
     let environment: PatchEnvironment
 
+    private var nops: X86Nops { object.architecture.nops }
+
     func variants(of site: PatchSite) -> [PatchVariant] {
         let original = original(of: site)
         switch site.kind {
@@ -121,8 +123,10 @@ private struct PatchVariantBuilder {
     func withNops(_ variant: PatchVariant, isAlternative: Bool) -> PatchVariant {
         guard isAlternative else { return variant }
         var variant = variant
-        for start in X86Instruction.boundaries(of: variant.bytes, in: 0..<variant.bytes.count) {
-            guard let length = X86Nops.length(in: variant.bytes, at: start) else { continue }
+        for start in X86Instruction.boundaries(
+            of: variant.bytes, in: 0..<variant.bytes.count, is64Bit: object.is64Bit)
+        {
+            guard let length = nops.length(in: variant.bytes, at: start) else { continue }
             if let last = variant.nops.last, last.upperBound == start {
                 variant.nops[variant.nops.count - 1] = last.lowerBound..<start + length
             } else {
@@ -226,12 +230,12 @@ private struct PatchVariantBuilder {
             PatchVariant(
                 title: "jump label: jump", bytes: [opcode] + [UInt8](repeating: 0, count: site.length - 1),
                 fields: [field]),
-            fixed("jump label: nop", X86Nops.kernel[site.length]),
+            fixed("jump label: nop", nops.kernel[site.length]),
         ]
     }
 
     private func fentry(_ site: PatchSite, _ original: PatchVariant) -> [PatchVariant] {
-        let nop = fixed("fentry nop", X86Nops.kernel[5])
+        let nop = fixed("fentry nop", nops.kernel[5])
         if environment.isImage { return [nop, original] }
         return [nop, original]
             + [branch([0xe8], .tracer, length: 5, fill: 0, title: "call of a tracer")].compactMap { $0 }
@@ -291,7 +295,7 @@ private struct PatchVariantBuilder {
         }
         // Where the key cannot be read, the forms without a target stand for themselves.
         if value == nil || value == 0 {
-            if isCall { result.append(fixed("static call nop", X86Nops.kernel[5])) }
+            if isCall { result.append(fixed("static call nop", nops.kernel[5])) }
             if !isCall && !isConditional {
                 result.append(fixed("static call return", [0xc3, 0xcc, 0xcc, 0xcc, 0xcc]))
                 add([0xe9], environment.returnThunks, "static call return thunk")

@@ -11,12 +11,13 @@ public struct X86Instruction: Sendable, Equatable {
     public let text: String
 
     /// Decodes the instruction at `offset`; nil where the bytes are no valid instruction.
-    public init?(_ bytes: [UInt8], at offset: Int, address: UInt64 = 0) {
+    public init?(_ bytes: [UInt8], at offset: Int, address: UInt64 = 0, is64Bit: Bool) {
         guard offset >= 0, offset < bytes.count else { return nil }
         var text = [CChar](repeating: 0, count: 256)
         let length = bytes.withUnsafeBufferPointer {
             ks_disassemble(
-                $0.baseAddress! + offset, min(16, bytes.count - offset), address, 64, &text, text.count)
+                $0.baseAddress! + offset, min(16, bytes.count - offset), address, is64Bit ? 64 : 32, &text,
+                text.count)
         }
         guard length > 0, offset + Int(length) <= bytes.count else { return nil }
         self.length = Int(length)
@@ -28,12 +29,12 @@ public struct X86Instruction: Sendable, Equatable {
 
     /// The offsets at which the instructions of a range begin, and the range's end. Decoding stops at the first
     /// bytes that are no instruction.
-    public static func boundaries(of bytes: [UInt8], in range: Range<Int>) -> [Int] {
+    public static func boundaries(of bytes: [UInt8], in range: Range<Int>, is64Bit: Bool) -> [Int] {
         var found: [Int] = []
         var offset = range.lowerBound
         while offset < range.upperBound {
             found.append(offset)
-            guard let instruction = X86Instruction(bytes, at: offset) else { return found }
+            guard let instruction = X86Instruction(bytes, at: offset, is64Bit: is64Bit) else { return found }
             offset += instruction.length
         }
         found.append(offset)
@@ -41,12 +42,12 @@ public struct X86Instruction: Sendable, Equatable {
     }
 
     /// The instruction of a range that covers an offset, decoded from the start of the range.
-    public static func covering(_ offset: Int, of bytes: [UInt8], from start: Int, address: UInt64 = 0) -> (
+    public static func covering(_ offset: Int, of bytes: [UInt8], from start: Int, is64Bit: Bool) -> (
         start: Int, text: String
     )? {
         var place = start
         while place <= offset {
-            let here = X86Instruction(bytes, at: place, address: address &+ UInt64(place - start))
+            let here = X86Instruction(bytes, at: place, address: UInt64(place - start), is64Bit: is64Bit)
             guard let here else { return nil }
             if offset < place + here.length { return (place, here.text) }
             place += here.length
@@ -108,8 +109,7 @@ public struct X86Branch: Sendable, Equatable {
     /// byte before a PC-relative operand is a ModRM byte of the form `00 reg 101`, which is no opcode of a branch.
     public static func isTarget(of relocation: Relocation, in code: [UInt8]) -> Bool {
         let offset = relocation.offset
-        guard relocation.type == X86Relocation.pc32.type || relocation.type == X86Relocation.plt32.type,
-            offset >= 1,
+        guard X86Relocation.isPC32(relocation.type), offset >= 1,
             offset <= code.count
         else { return false }
         if code[offset - 1] == 0xe8 || code[offset - 1] == 0xe9 { return true }

@@ -1,10 +1,11 @@
-// The relocations of x86-64 objects: how wide the field is, whether it counts from its own place, and how the
-// processor or the kernel extends it. Numbers and meanings are those of the System V psABI for AMD64. GOT and
-// TLS kinds do not occur in kernel objects and are not understood: a reader of this table names them and stops.
+// The relocations of x86 objects: how wide the field is, whether it counts from its own place, and how the
+// processor or the kernel extends it. Numbers and meanings are those of the System V psABIs for AMD64 and i386; the numbers
+// of 32-bit x86 are marked (`InPlaceAddends`), so that no reader needs to know the machine. GOT and TLS kinds do not occur in
+// kernel objects and are not understood: a reader of this table names them and stops.
 
 /// What one relocation type does to its field.
 public struct X86Relocation: Sendable, Equatable {
-    /// The number in the relocation entry.
+    /// The number, as `Relocation` has it.
     public let type: UInt32
     public let name: String
     /// Of the field, in bytes: 1, 2, 4 or 8.
@@ -13,6 +14,8 @@ public struct X86Relocation: Sendable, Equatable {
     public let isRelative: Bool
     /// Whether the field is sign-extended to 64 bits; otherwise it is zero-extended.
     public let isSigned: Bool
+    /// Whether it is one of 32-bit x86: the file has the addend in the field, and addresses have 32 bits.
+    public var isInPlace: Bool { type & InPlaceAddends.mark != 0 }
 
     public static let absolute64 = X86Relocation(
         type: 1, name: "R_X86_64_64", width: 8, isRelative: false, isSigned: false)
@@ -25,9 +28,23 @@ public struct X86Relocation: Sendable, Equatable {
     public static let absolute32Signed = X86Relocation(
         type: 11, name: "R_X86_64_32S", width: 4, isRelative: false, isSigned: true)
 
+    public static let i386Absolute32 = i386(1, "R_386_32", width: 4)
+    public static let i386PC32 = i386(2, "R_386_PC32", width: 4, isRelative: true)
+    public static let i386PLT32 = i386(4, "R_386_PLT32", width: 4, isRelative: true)
+
+    private static func i386(_ number: UInt32, _ name: String, width: Int, isRelative: Bool = false)
+        -> X86Relocation
+    {
+        X86Relocation(
+            type: InPlaceAddends.mark | number, name: name, width: width, isRelative: isRelative,
+            isSigned: isRelative)
+    }
+
     /// The whole table.
     public static let all: [X86Relocation] = [
-        absolute64, pc32, plt32, absolute32, absolute32Signed,
+        absolute64, pc32, plt32, absolute32, absolute32Signed, i386Absolute32, i386PC32, i386PLT32,
+        i386(20, "R_386_16", width: 2), i386(21, "R_386_PC16", width: 2, isRelative: true),
+        i386(22, "R_386_8", width: 1), i386(23, "R_386_PC8", width: 1, isRelative: true),
         X86Relocation(type: 12, name: "R_X86_64_16", width: 2, isRelative: false, isSigned: false),
         X86Relocation(type: 13, name: "R_X86_64_PC16", width: 2, isRelative: true, isSigned: true),
         X86Relocation(type: 14, name: "R_X86_64_8", width: 1, isRelative: false, isSigned: false),
@@ -46,6 +63,22 @@ public struct X86Relocation: Sendable, Equatable {
         }
     }
 
+    /// The number of a type as its ABI has it, for messages.
+    public static func number(_ type: UInt32) -> UInt32 { InPlaceAddends.rawType(type) }
+
+    /// Whether a type is a relative field of 32 bits, as calls and jumps have.
+    public static func isPC32(_ type: UInt32) -> Bool {
+        type == pc32.type || type == i386PC32.type || isPLT32(type)
+    }
+
+    /// Whether a type is that of a call or jump, and of nothing else.
+    public static func isPLT32(_ type: UInt32) -> Bool { type == plt32.type || type == i386PLT32.type }
+
+    /// Whether a type's field holds an address: a pointer, or an operand of code.
+    public static func isAddress(_ type: UInt32) -> Bool {
+        [absolute64, absolute32, absolute32Signed, i386Absolute32].contains { $0.type == type }
+    }
+
     /// What the field holds, extended to 64 bits; nil where the bytes end before the field does.
     public func field(in bytes: [UInt8], at offset: Int) -> UInt64? {
         switch (width, isSigned) {
@@ -60,14 +93,21 @@ public struct X86Relocation: Sendable, Equatable {
     }
 
     /// The value of the symbol that a linked field was computed from: field - addend, + place where it is relative.
-    /// The arithmetic is modulo 2^64, as the linker's is.
+    /// The arithmetic is modulo 2^64, on 32-bit x86 modulo 2^32, as the linker's is.
     public func symbolValue(field: UInt64, addend: Int64, place: UInt64) -> UInt64 {
-        field &- UInt64(bitPattern: addend) &+ (isRelative ? place : 0)
+        let value = field &- UInt64(bitPattern: addend) &+ (isRelative ? place : 0)
+        return isInPlace ? value & 0xffff_ffff : value
     }
 
     /// What the field would hold for a symbol's value, extended to 64 bits; nil where it does not fit.
     public func fieldValue(symbol: UInt64, addend: Int64, place: UInt64) -> UInt64? {
-        let value = symbol &+ UInt64(bitPattern: addend) &- (isRelative ? place : 0)
+        var value = symbol &+ UInt64(bitPattern: addend) &- (isRelative ? place : 0)
+        if isInPlace {
+            // Everything can be reached; the upper half of the result has no meaning but that of its extension.
+            guard symbol >> 32 == 0, place >> 32 == 0 else { return nil }
+            let low = UInt32(truncatingIfNeeded: value)
+            value = isSigned ? UInt64(bitPattern: Int64(Int32(bitPattern: low))) : UInt64(low)
+        }
         return fits(value) ? value : nil
     }
 
