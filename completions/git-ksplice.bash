@@ -72,16 +72,16 @@ __git_ksplice_options ()
 	list) own="--kernel --json" ;;
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
-	check) own="--window --json" ;;
-	apply) own="--boot --late --timeout --nudge --quiet --json" ;;
-	upgrade) own="--undo --all --boot --late --timeout --nudge --quiet" ;;
-	undo) own="--all --boot --timeout --nudge --quiet --json" ;;
+	check) own="--window --json --host" ;;
+	apply) own="--boot --late --timeout --nudge --quiet --json --host" ;;
+	upgrade) own="--undo --all --boot --late --timeout --nudge --quiet --host" ;;
+	undo) own="--all --boot --timeout --nudge --quiet --json --host" ;;
 	boot-remove) own="--all" ;;
 	boot-list) own="--json" ;;
 	boot-run) own="--early --timeout --limit" ;;
-	status) own="--json" ;;
+	status) own="--json --host" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
-	match) own="--kernel --object --module --save --allow-other-compiler --quiet --verbose --json" ;;
+	match) own="--kernel --object --module --save --allow-other-compiler --quiet --verbose --json --host" ;;
 	verify) own="--rebuild --cached --quiet --json" ;;
 	"") own="--version" ;;
 	esac
@@ -95,7 +95,7 @@ __git_ksplice_takes_value ()
 	show:--patch) return 1 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
-	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout | *:--late) return 0 ;;
+	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout | *:--late | *:--host) return 0 ;;
 	boot-run:--limit | test:--run | test:--copy | test:--memory) return 0 ;;
 	esac
 	return 1

@@ -114,6 +114,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l allow-other-compiler -d 
 complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most source files that a changed header may affect'
 complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
 
+complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo check match status' -l host -x -d 'Work on another machine'
 complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'
 complete -c git-ksplice -n '__git_ksplice_is create list show check apply undo status match verify' -l json -d 'Print the result as JSON'
 complete -c git-ksplice -n '__git_ksplice_is create apply upgrade undo test match verify' -s q -l quiet -d 'Say nothing but the result'
