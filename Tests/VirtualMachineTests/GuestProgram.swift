@@ -8,12 +8,13 @@ struct GuestProgram: Sendable {
     var code: String
 
     /// Compiles it.
-    func executable() async throws -> [UInt8] {
+    func executable(_ flags: [String] = []) async throws -> [UInt8] {
         let folder = try Files.temporaryDirectory()
         defer { try? Files.remove(folder) }
         try Files.write(code, to: folder + "/program.c")
-        try await Command(["gcc", "-static", "-O1", "-o", folder + "/program", folder + "/program.c"]).check(
-            "cannot compile '\(name)'")
+        try await Command(
+            ["gcc-12", "-static", "-O1"] + flags + ["-o", folder + "/program", folder + "/program.c"]
+        ).check("cannot compile '\(name)'")
         try await Command(["strip", folder + "/program"]).check()
         return try Files.read(folder + "/program")
     }

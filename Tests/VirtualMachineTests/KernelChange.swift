@@ -12,8 +12,10 @@ struct KernelChange: Sendable {
 
     /// The commit's subject.
     var name: String
-    /// Files to take as they are in the newer kernel.
+    /// Files to take as they are in a newer kernel's source.
     var fixed: [String] = []
+    /// The source that they are taken from.
+    var origin = Material.newSource
     /// One a file.
     var edits: [Edit] = []
     /// Changes whose updates are applied before, in their order; this one is made to what they leave.
@@ -46,7 +48,7 @@ struct KernelChange: Sendable {
     var branch: String { String(name.map { $0.isLetter || $0.isNumber ? $0 : "-" }) }
 
     func files(_ laboratory: Laboratory, _ parent: String) async throws -> [(path: String, content: String)] {
-        var files = try fixed.map { ($0, try Files.readText("\(Material.newSource)/\($0)")) }
+        var files = try fixed.map { ($0, try Files.readText("\(origin)/\($0)")) }
         for edit in edits {
             let known = files.firstIndex { $0.0 == edit.path }
             let text =
