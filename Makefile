@@ -22,6 +22,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 # `make install SWIFTFLAGS="-j 1"` on a small machine.
 SWIFTFLAGS ?=
+# `make install PROGRAM_FILE=...`: a program that is built already, and none is built.
+PROGRAM_FILE ?=
 
 RELEASE   = swift build -c release --static-swift-stdlib --product git-ksplice $(SWIFTFLAGS)
 FORMATTED = Package.swift Sources Tests
@@ -32,12 +34,18 @@ kerneldir = $(sharedir)/git-ksplice/kernel
 pagesdir  = $(sharedir)/git-ksplice
 mandir    = $(sharedir)/man/man1
 bashdir   = $(sharedir)/bash-completion/completions
-zshdir    = $(sharedir)/zsh/site-functions
+# Debian's zsh looks elsewhere for what is not the administrator's own.
+zshdir    = $(sharedir)/zsh/$(if $(and $(filter /usr,$(PREFIX)),$(wildcard /etc/debian_version)),vendor-completions,site-functions)
 fishdir   = $(sharedir)/fish/vendor_completions.d
+fishconf  = $(sharedir)/fish/vendor_conf.d
 unitdir   = $(DESTDIR)$(PREFIX)/lib/systemd/system
 # initramfs-tools looks at two places only.
 initramfsdir = $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/initramfs-tools
+built     = $(if $(PROGRAM_FILE),$(PROGRAM_FILE),$$($(RELEASE) --show-bin-path)/git-ksplice)
 UNITS     = ksplice-boot.service ksplice-boot-confirm.service
+# What a system does not have by itself; removed where it is empty.
+OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
+	"$(unitdir)"/*.target.wants
 
 .PHONY: all deps build release demo test bench stress evaluate clean install install-boot uninstall format check-format
 
@@ -71,9 +79,9 @@ evaluate: build
 
 # The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`. The pages of
 # findings and mismatches are what `git ksplice explain` prints.
-install: release
-	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)/findings" "$(pagesdir)/mismatches" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)"
-	install -m 755 "$$($(RELEASE) --show-bin-path)/git-ksplice" "$(bindir)/git-ksplice"
+install: $(if $(PROGRAM_FILE),,release)
+	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)/findings" "$(pagesdir)/mismatches" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)" "$(fishconf)"
+	install -m 755 "$(built)" "$(bindir)/git-ksplice"
 	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
 	install -m 644 Documentation/findings/*.md "$(pagesdir)/findings"
 	install -m 644 Documentation/mismatches/*.md "$(pagesdir)/mismatches"
@@ -82,6 +90,7 @@ install: release
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
 	install -m 644 completions/_git-ksplice "$(zshdir)/_git-ksplice"
 	install -m 644 completions/git-ksplice.fish "$(fishdir)/git-ksplice.fish"
+	install -m 644 completions/git-ksplice.conf.fish "$(fishconf)/git-ksplice.fish"
 	$(MAKE) --no-print-directory install-boot
 
 # What applies updates at boot; without an update that is kept for that, it does nothing but note that the boot came up. The
@@ -101,11 +110,15 @@ install-boot:
 	chmod 755 "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
 
 uninstall:
-	rm -f "$(bindir)/git-ksplice" "$(bashdir)/git-ksplice" "$(zshdir)/_git-ksplice" "$(fishdir)/git-ksplice.fish"
+	rm -f "$(bindir)/git-ksplice" "$(bashdir)/git-ksplice" "$(zshdir)/_git-ksplice" "$(fishdir)/git-ksplice.fish" \
+		"$(fishconf)/git-ksplice.fish"
 	for page in Documentation/man/*.1; do rm -f "$(mandir)/$${page##*/}"; done
 	rm -rf "$(sharedir)/git-ksplice"
 	for unit in $(UNITS); do rm -f "$(unitdir)/$$unit" "$(unitdir)"/*.target.wants/"$$unit"; done
 	rm -f "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
+	for folder in $(OWN_FOLDERS); do \
+		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder" || exit 1; \
+	done
 	@echo "update-initramfs -u takes git ksplice out of the initial file systems"
 
 format:

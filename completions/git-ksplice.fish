@@ -1,5 +1,5 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
-# commands, it serves `git ksplice` too; that of fish 3.6, in Debian 12, does not.
+# commands, it serves `git ksplice` too; git-ksplice.conf.fish is for others.
 
 set -l commands init kernel create list show export check apply upgrade undo status boot late test match verify explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
