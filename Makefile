@@ -11,6 +11,7 @@
 #                               machine, resumed where it was interrupted (EVALUATE="--only '^mm/' --jobs 4")
 #   make install PREFIX=/usr    an optimised program with Swift's library inside; DESTDIR=... for packages
 #   make uninstall              with the same PREFIX and DESTDIR
+#   make deb                    a package for Debian 12, in .build/deb (DEBS=... for elsewhere)
 #   make format                 rewrites the sources in the project's format
 #   make check-format           fails where they are not
 
@@ -22,8 +23,9 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 # `make install SWIFTFLAGS="-j 1"` on a small machine.
 SWIFTFLAGS ?=
-# `make install PROGRAM_FILE=...`: a program that is built already, and none is built.
+# `make install PROGRAM_FILE=...`, `make deb PROGRAM_FILE=...`: a program that is built already, and none is built.
 PROGRAM_FILE ?=
+DEBS ?= $(CURDIR)/.build/deb
 
 RELEASE   = swift build -c release --static-swift-stdlib --product git-ksplice $(SWIFTFLAGS)
 FORMATTED = Package.swift Sources Tests
@@ -47,7 +49,7 @@ UNITS     = ksplice-boot.service ksplice-boot-confirm.service
 OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
 	"$(unitdir)"/*.target.wants
 
-.PHONY: all deps build release demo test bench stress evaluate clean install install-boot uninstall format check-format
+.PHONY: all deps build release demo test bench stress evaluate clean install install-boot uninstall deb format check-format
 
 all: build
 
@@ -120,6 +122,9 @@ uninstall:
 		[ ! -d "$$folder" ] || rmdir --ignore-fail-on-non-empty "$$folder" || exit 1; \
 	done
 	@echo "update-initramfs -u takes git ksplice out of the initial file systems"
+
+deb: $(if $(PROGRAM_FILE),,release)
+	@packaging/debian/build.sh "$(built)" "$(DEBS)"
 
 format:
 	swift format --in-place --parallel --recursive $(FORMATTED)

@@ -1,4 +1,4 @@
-// What `make install` installs, and `make uninstall` removes. Another program stands for this one, which is
+// What `make install` installs, `make uninstall` removes, and `make deb` packs. Another program stands for this one, which is
 // not built for that.
 
 import Testing
@@ -60,5 +60,26 @@ import Testing
         for file in others { try Files.write("", to: folder + file) }
         _ = try await make("uninstall", places[0], places[1])
         #expect(try await find(folder, "!", "-type", "d") == others.sorted())
+    }
+
+    @Test(
+        "the same program and commit give the same package",
+        .enabled(if: Files.exists("/usr/bin/dpkg-gencontrol"), "dpkg-dev is not installed"))
+    func reproducible() async throws {
+        let folder = try Files.temporaryDirectory()
+        defer { try? Files.remove(folder) }
+        var packages: [String] = []
+        for name in ["first", "second"] {
+            let path = try await make("deb", "DEBS=\(folder)/\(name)").lines.last.map { String($0) }
+            packages.append(try #require(path))
+        }
+        #expect(packages[0].lastPathComponent == packages[1].lastPathComponent)
+        #expect(try Files.read(packages[0]) == Files.read(packages[1]))
+
+        let control = try await Command(["dpkg-deb", "-f", packages[0]]).check().text
+        #expect(control.contains("\nVersion: \(programVersion)"), "\(control)")
+        #expect(control.firstMatch(of: /\nDepends: git, .*libc6 \(>=/) != nil, "\(control)")
+        // Only the packages are left.
+        #expect(try await find(folder, "-type", "f").count == 2)
     }
 }
