@@ -5,7 +5,8 @@ set -eu
 packages="git make gcc gcc-12 gcc-12-multilib libc6-dev binutils bc bison flex perl xz-utils pkg-config
 libgit2-dev libelf-dev libdw-dev binutils-dev zlib1g-dev libssl-dev
 dwarves qemu-system-x86 busybox-static kmod faketime
-systemd udev initramfs-tools-core e2fsprogs"
+systemd udev initramfs-tools-core e2fsprogs
+dpkg-dev lintian mmdebstrap"
 
 missing=
 for package in $packages; do

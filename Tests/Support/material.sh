@@ -5,10 +5,12 @@
 #     material.sh CACHE [old | all]
 #
 # "old" is what the demonstration needs: one kernel's image, headers and source. "all" adds the next version, the older
-# one's other flavours, a kernel of another series, and one for 32-bit x86. Old versions leave Debian's archive: the pinned ones are preferred,
-# others are taken with a message. For 32-bit x86, apt gets package lists of its own: the machine itself need not know it.
+# one's other flavours, a kernel of another series, one for 32-bit x86, and a small Debian to try the package in. Old
+# versions leave Debian's archive: the pinned ones are preferred, others are taken with a message. For 32-bit x86, apt gets
+# package lists of its own: the machine itself need not know it.
 set -eu
 
+here=$(cd "$(dirname "$0")" && pwd)
 cache=$1
 what=${2:-all}
 old_version=6.1.187-1
@@ -207,7 +209,7 @@ i386_material() {
 }
 
 # What the record says depends on what it was made from.
-record="$cache/material-$what-$(sha256sum "$0" | cut -c1-8)"
+record="$cache/material-$what-$(cat "$0" "$here/debian-root.sh" | sha256sum | cut -c1-8)"
 if [ -e "$record" ]; then
 	cat "$record"
 	exit 0
@@ -247,6 +249,8 @@ release=$(release_of "$old")
 		tell KSPLICE_SOURCE_NEW "$folder"
 		other_material
 		i386_material
+		file=$("$here/debian-root.sh" "$cache")
+		[ -z "$file" ] || tell KSPLICE_DEBIAN_ROOT "$file"
 	fi
 } > "$record.tmp"
 mv "$record.tmp" "$record"
