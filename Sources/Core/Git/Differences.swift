@@ -82,18 +82,24 @@ extension Repository {
     /// configuration or attributes: the update's identity covers it. Bytes, because sources need not be UTF-8.
     public func patchText(pre: String, post: String) async throws -> [UInt8] {
         let result = try await git(
-            [
-                "-c", "core.bare=true", "-c", "core.attributesFile=/dev/null", "-c",
-                "diff.orderFile=/dev/null",
-                "-c", "diff.suppressBlankEmpty=false", "-c", "core.quotePath=true", "diff-tree", "-r", "-p",
-                "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
-                "--unified=3", "--inter-hunk-context=0", "--diff-algorithm=myers", "--no-indent-heuristic",
-                "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--no-relative",
-                "--end-of-options",
-                pre, post,
-            ],
-            environment: ["GIT_ATTR_NOSYSTEM": "1", "GIT_DIFF_OPTS": nil, "GIT_EXTERNAL_DIFF": nil]
+            Self.patchConfiguration + ["diff-tree"] + Self.patchFormat + ["--end-of-options", pre, post],
+            environment: Self.patchEnvironment
         ).check("cannot compare trees \(pre) and \(post)")
         return result.output
     }
+
+    /// What makes a patch depend on the two sides only.
+    static let patchConfiguration = [
+        "-c", "core.bare=true", "-c", "core.attributesFile=/dev/null", "-c", "diff.orderFile=/dev/null",
+        "-c", "diff.suppressBlankEmpty=false", "-c", "core.quotePath=true",
+    ]
+    static let patchFormat = [
+        "-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff",
+        "--no-textconv",
+        "--unified=3", "--inter-hunk-context=0", "--diff-algorithm=myers", "--no-indent-heuristic",
+        "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--no-relative",
+    ]
+    static let patchEnvironment: [String: String?] = [
+        "GIT_ATTR_NOSYSTEM": "1", "GIT_DIFF_OPTS": nil, "GIT_EXTERNAL_DIFF": nil,
+    ]
 }

@@ -78,22 +78,16 @@ extension UpdateStore {
             hint: "name one by its identity")
     }
 
-    /// The updates made from a commit. Git carries notes along when a commit is rewritten: an update noted there
-    /// counts as long as the commit still makes the same tree of the update's kernel source.
+    /// The updates made from a commit. Of a commit that no update names, those that make its change count: what git's notes,
+    /// which follow a rewritten commit, or its patch-id lead to is compared by trees.
     func updates(of commit: String, among all: [StoredUpdate]) async throws -> [StoredUpdate] {
         let direct = all.filter { $0.commits.contains(commit) }
         if !direct.isEmpty { return direct }
-        let lines = try await repository.noteLines(Self.programNotes, commit: commit)
-        let noted = all.filter { update in lines.contains { $0.contains("\"\(update.ref)\"") } }
-        guard !noted.isEmpty else { return [] }
-        let change = try repository.change(commit: commit)
-        let valid = noted.filter { (try? repository.postTree(change, preTree: $0.preTree)) == $0.postTree }
-        guard !valid.isEmpty else {
-            throw Failure(
-                "the update \(noted[0].id.prefix(12)) was made from an earlier version of '\(commit.prefix(12))'",
-                status: .stale, hint: "git ksplice create \(commit.prefix(12))")
-        }
-        return valid
+        let found = try await resemblances(of: [commit], among: all)[commit] ?? Resemblance()
+        guard found.same.isEmpty, let other = found.other.first else { return found.same }
+        throw Failure(
+            "the update \(other.id.prefix(12)) was made from another version of '\(commit.prefix(12))'",
+            status: .stale, hint: "git ksplice create \(commit.prefix(12))")
     }
 
     /// Reads refs that match a pattern, with what their commits' trailers say.
