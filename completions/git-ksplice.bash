@@ -69,7 +69,11 @@ __git_ksplice_options ()
 	init) own="--undo" ;;
 	kernel-add) own="--source --from --release" ;;
 	create) own="--kernel --description --patch --config --release --force --replace-constant --on --allow-other-compiler --max-units --quiet --verbose --json" ;;
+	hook-install) own="--force" ;;
+	hook-status) own="--json" ;;
+	hook-run) own="--background --quiet" ;;
 	list) own="--kernel --json" ;;
+	log) own="--kernel --json --stdin" ;;
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
 	check) own="--window --json --host" ;;
@@ -113,7 +117,7 @@ __git_ksplice_complete ()
 		*)
 			if [ -z "$command" ]; then
 				command="$word"
-			elif [ "$command" = kernel ] || [ "$command" = boot ]; then
+			elif [ "$command" = kernel ] || [ "$command" = boot ] || [ "$command" = hook ]; then
 				command="$command-$word"
 			elif ! __git_ksplice_takes_value "$command" "${words[i - 1]}"; then
 				arguments=$((arguments + 1))
@@ -146,14 +150,15 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot late test match verify explain help" ;;
-	help) __git_ksplice_offer "init kernel create list show export check apply upgrade undo status boot late test match verify explain" ;;
+	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain help" ;;
+	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
+	hook) __git_ksplice_offer "install uninstall status run" ;;
 	boot-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;
 	boot-remove | boot-release) __git_ksplice_offer "$(__git_ksplice_kept)" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
-	create)
+	create | log)
 		if declare -F __git_complete_revlist >/dev/null && [ -n "${__git_ksplice_by_git-}" ]; then
 			__git_complete_revlist
 		else

@@ -1,9 +1,10 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; git-ksplice.conf.fish is for others.
 
-set -l commands init kernel create list show export check apply upgrade undo status boot late test match verify explain
+set -l commands init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
+set -l hook_commands install uninstall status run
 set -l boot_commands add remove list release run confirm
 
 function __git_ksplice_kernels
@@ -41,7 +42,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create list show export check apply upgrade undo status boot late test match verify explain
+    set -l all init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -57,7 +58,9 @@ complete -c git-ksplice -n $at_first -l version -d 'Show the version'
 complete -c git-ksplice -n $at_first -a init -d 'Prepare a repository for updates'
 complete -c git-ksplice -n $at_first -a kernel -d 'Register the kernel builds that updates are made for'
 complete -c git-ksplice -n $at_first -a create -d 'Make an update from a commit, a range, or a patch'
+complete -c git-ksplice -n $at_first -a hook -d 'Build updates in the background, after each commit'
 complete -c git-ksplice -n $at_first -a list -d 'List the updates in this repository'
+complete -c git-ksplice -n $at_first -a log -d 'Show which commits have updates, and which cannot have one'
 complete -c git-ksplice -n $at_first -a show -d 'Show what an update is and what it holds'
 complete -c git-ksplice -n $at_first -a export -d 'Write an update to an archive'
 complete -c git-ksplice -n $at_first -a check -d 'Find out whether an update could be applied'
@@ -85,6 +88,16 @@ complete -c git-ksplice -n $kernel_add -l from -r -F -d 'What describes the buil
 complete -c git-ksplice -n $kernel_add -l release -x -d 'What uname -r says of it'
 complete -c git-ksplice -n '__git_ksplice_is kernel; and __fish_seen_subcommand_from show remove' -a '(__git_ksplice_kernels)'
 
+set -l hook_first "__git_ksplice_is hook; and not __fish_seen_subcommand_from $hook_commands"
+complete -c git-ksplice -n $hook_first -a install -d 'Let hooks of git queue each new commit'
+complete -c git-ksplice -n $hook_first -a uninstall -d 'Take out what install has put in'
+complete -c git-ksplice -n $hook_first -a status -d 'Show hooks, queue and results'
+complete -c git-ksplice -n $hook_first -a run -d 'Build what waits'
+complete -c git-ksplice -n '__git_ksplice_is hook; and __fish_seen_subcommand_from install' -l force -d 'Also where they are shared or in the worktree'
+complete -c git-ksplice -n '__git_ksplice_is hook; and __fish_seen_subcommand_from status' -l json -d 'Print the result as JSON'
+complete -c git-ksplice -n '__git_ksplice_is hook; and __fish_seen_subcommand_from run' -l background -d 'As the hooks call it'
+complete -c git-ksplice -n '__git_ksplice_is hook; and __fish_seen_subcommand_from run' -s q -l quiet -d 'Say nothing but the results'
+
 set -l boot_first "__git_ksplice_is boot; and not __fish_seen_subcommand_from $boot_commands"
 complete -c git-ksplice -n $boot_first -a add -d 'Keep updates for the next boots'
 complete -c git-ksplice -n $boot_first -a remove -d 'Keep them no longer'
@@ -102,7 +115,7 @@ complete -c git-ksplice -n $boot_run -l early -d 'Leave to a later call what is 
 complete -c git-ksplice -n $boot_run -l timeout -x -d 'Seconds to go on trying each'
 complete -c git-ksplice -n $boot_run -l limit -x -d 'Seconds that an update may take in all'
 
-complete -c git-ksplice -n '__git_ksplice_is create list test' -l kernel -x -a '(__git_ksplice_kernels)' -d 'The kernel'
+complete -c git-ksplice -n '__git_ksplice_is create list log test' -l kernel -x -a '(__git_ksplice_kernels)' -d 'The kernel'
 complete -c git-ksplice -n '__git_ksplice_is create' -l description -x -d 'One line that says what the update does'
 complete -c git-ksplice -n '__git_ksplice_is create' -l patch -r -F -d 'Take the change from a unified diff'
 complete -c git-ksplice -n '__git_ksplice_is create' -l config -x -a '(__fish_complete_directories)' -d 'A folder with .config and System.map'
@@ -116,7 +129,7 @@ complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)
 
 complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo check match status' -l host -x -d 'Work on another machine'
 complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'
-complete -c git-ksplice -n '__git_ksplice_is create list show check apply undo status match verify' -l json -d 'Print the result as JSON'
+complete -c git-ksplice -n '__git_ksplice_is create list log show check apply undo status match verify' -l json -d 'Print the result as JSON'
 complete -c git-ksplice -n '__git_ksplice_is create apply upgrade undo test match verify' -s q -l quiet -d 'Say nothing but the result'
 complete -c git-ksplice -n '__git_ksplice_is show' -l patch -d 'Print the change of the source'
 complete -c git-ksplice -n '__git_ksplice_is show' -l disassemble -d 'Print the new code'
@@ -147,6 +160,7 @@ complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'MiB of the v
 complete -c git-ksplice -n '__git_ksplice_is show export check apply upgrade test verify' -a '(__git_ksplice_updates)'
 complete -c git-ksplice -n '__git_ksplice_is show export check apply upgrade test verify' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is show check apply test verify' -k -a '(__fish_complete_suffix .tar.gz)'
-complete -c git-ksplice -n '__git_ksplice_is status' -a '(__git_ksplice_commits)'
+complete -c git-ksplice -n '__git_ksplice_is log' -l stdin -d 'Read revisions from standard input, too'
+complete -c git-ksplice -n '__git_ksplice_is status log' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is undo' -a '(__git_ksplice_loaded)'
 complete -c git-ksplice -n '__git_ksplice_is explain' -a '(__git_ksplice_explained)'

@@ -21,6 +21,7 @@ struct Status: AsyncParsableCommand {
         let updates = try await known.all()
         let standings = try await standings(updates, host)
         let kept = machine.isElsewhere ? nil : await kept(Locations.host)
+        let queue = machine.isElsewhere ? nil : await queue()
         if json {
             let kernel = try await host.identity()
             var members: [(String, JSON)] = [
@@ -28,6 +29,7 @@ struct Status: AsyncParsableCommand {
                 ("build_id", .string(kernel.buildID)), ("updates", .array(updates.map(\.json))),
                 ("boot", kept?.updatesJSON ?? .array([])),
             ]
+            if let queue { members.append(("queue", queue.json)) }
             if let standings { members.append(("standings", .array(standings.map(\.json)))) }
             print(JSON.object(members).text)
             return
@@ -55,6 +57,7 @@ struct Status: AsyncParsableCommand {
         for (entry, state, reason) in kept?.troubled ?? [] {
             print("\(entry.id.prefix(12))  \(state) at boot  \(entry.description)\n    \(reason)")
         }
+        if let queue { QueueText.show(queue) }
     }
 
     /// What is kept for the next boot of this kernel. If that cannot be read, what is loaded is told all the same.
@@ -63,6 +66,16 @@ struct Status: AsyncParsableCommand {
             return try await BootRun(host: host, store: BootCommand.store).overview().first { $0.isRunning }
         } catch {
             Talk.warning("what is kept for the next boot cannot be told: \(Failure(error).message)")
+            return nil
+        }
+    }
+
+    /// What is built in the background; nil outside of a repository, and in one without a queue. It is no reason to say
+    /// nothing of the kernel.
+    private func queue() async -> QueueOverview? {
+        guard let repository = try? await Repository() else { return nil }
+        do { return try await QueueOverview(repository) } catch {
+            Talk.warning("what is built in the background cannot be told: \(Failure(error).message)")
             return nil
         }
     }

@@ -66,6 +66,14 @@ public struct Initialisation: Sendable {
         try await repository.addConfig(key, value)
     }
 
+    /// Whether git takes the notes of updates along when it rewrites a commit.
+    public func keepsNotes() async throws -> Bool {
+        let notes = UpdateStore.programNotes
+        return try await repository.configAll("notes.rewriteRef").contains { pattern in
+            pattern == notes || pattern.hasSuffix("*") && notes.hasPrefix(pattern.dropLast())
+        }
+    }
+
     /// Takes back what `run` set. Updates, kernels and their notes stay, and so does the state folder unless it is
     /// empty; `everything` removes them too, all refs in one transaction.
     public func undo(everything: Bool = false) async throws -> [Step] {
