@@ -12,7 +12,8 @@ struct GitKsplice: AsyncParsableCommand {
         discussion: "See 'git ksplice <command> -h' for the options of a command.",
         version: programVersion,
         subcommands: [
-            Init.self, KernelCommand.self, Create.self, HookCommand.self, List.self, Show.self, Export.self, Check.self,
+            Init.self, KernelCommand.self, Create.self, HookCommand.self, List.self, Log.self, Show.self,
+            Export.self, Check.self,
             Apply.self,
             Upgrade.self, Undo.self, Status.self, BootCommand.self, Late.self, Test.self, Match.self,
             Verify.self, Explain.self,
