@@ -163,6 +163,7 @@ struct MatchAttempt {
     private func underRedirect(_ run: [UInt8], at address: UInt64) -> Outcome? {
         let site = Self.entrySite(of: span).offset
         let jump = span.start + site..<span.start + site + 5
+        if let found = underKnownRedirect(run, at: address, site) { return found }
         guard run.count == span.size, !isRequired,
             jump.upperBound <= span.range.upperBound,
             span.code.object.sections[span.section].relocations(in: jump.lowerBound - 8..<jump.upperBound)
@@ -178,6 +179,21 @@ struct MatchAttempt {
             probed: probed(raw, at: address))
         do { try comparison.compare() } catch { return nil }
         for offset in site..<site + 5 { comparison.match.mask[offset] = 0 }
+        return .found(.init(entry: entry, address: address, match: comparison.match))
+    }
+
+    /// The same where ksplice.ko says what stood under the redirect: then nothing of it is taken from pre.
+    private func underKnownRedirect(_ run: [UInt8], at address: UInt64, _ site: Int) -> Outcome? {
+        guard let saved = state.evidence.underJumps[address &+ UInt64(site)], !isRequired,
+            run.count == span.size,
+            site + saved.count <= run.count
+        else { return nil }
+        var raw = run
+        raw.replaceSubrange(site..<site + saved.count, with: saved)
+        var comparison = SpanComparison(
+            state: state, span: span, entry: entry, address: address, raw: raw, isRigid: true,
+            probed: probed(raw, at: address))
+        do { try comparison.compare() } catch { return nil }
         return .found(.init(entry: entry, address: address, match: comparison.match))
     }
 

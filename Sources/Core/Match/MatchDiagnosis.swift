@@ -15,10 +15,14 @@ public struct MatchEvidence: Sendable {
     /// Entries of the new code by those of the code that applied updates replace by ftrace, which leaves no jump.
     public var redirects: [UInt64: UInt64]
 
+    /// What stood under the jumps of applied updates, by where these stand.
+    public var underJumps: [UInt64: [UInt8]]
+
     public init(
         madeFor: KernelIdentity? = nil, livePatches: [String: [String]] = [:], probes: [KernelProbe]? = nil,
-        redirects: [UInt64: UInt64] = [:]
+        redirects: [UInt64: UInt64] = [:], underJumps: [UInt64: [UInt8]] = [:]
     ) {
+        self.underJumps = underJumps
         self.redirects = redirects
         self.madeFor = madeFor
         self.livePatches = livePatches

@@ -10,12 +10,13 @@ extension Host {
         let probes = await Tracing.probes(of: self).flatMap { list in
             list.contains { $0.address == 0 } ? nil : list
         }
-        let redirects = try await AppliedRedirect.all(self).filter {
-            $0.kind == .ftrace && !undoing.contains($0.update)
-        }
+        let redirects = try await AppliedRedirect.all(self).filter { !undoing.contains($0.update) }
+        let traced = redirects.filter { $0.kind == .ftrace }
+        let jumps = redirects.filter { $0.kind == .jump }
         return MatchEvidence(
             madeFor: madeFor, livePatches: try await livePatches(), probes: probes,
-            redirects: Dictionary(redirects.map { ($0.old, $0.new) }) { $1 })
+            redirects: Dictionary(traced.map { ($0.old, $0.new) }) { $1 },
+            underJumps: Dictionary(jumps.map { ($0.site, $0.saved) }) { $1 })
     }
 
     /// What the kernel's own live patching replaces now, from `/sys/kernel/livepatch/PATCH/OBJECT/FUNCTION,SYMPOS`
