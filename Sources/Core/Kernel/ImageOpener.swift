@@ -115,7 +115,9 @@ struct BootImage {
         let data = program == "gzip" ? payload : Array(payload.dropLast(4))
         let result: CommandResult
         do {
-            result = try await Command(format.command, input: data).run()
+            var command = Command(format.command, input: data)
+            command.outputLimit = 1 << 30
+            result = try await command.run()
         } catch {
             throw Failure(
                 "cannot decompress the kernel image '\(path)': \(error)",

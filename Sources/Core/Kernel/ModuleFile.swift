@@ -8,7 +8,9 @@ public enum ModuleFile {
     public static func read(_ path: String) async throws -> [UInt8] {
         let bytes = try Files.read(path)
         guard let program = programs.first(where: { path.hasSuffix($0.key) })?.value else { return bytes }
-        return try await Command([program, "-dc"], input: bytes).check("cannot decompress '\(path)'").output
+        var command = Command([program, "-dc"], input: bytes)
+        command.outputLimit = 1 << 28
+        return try await command.check("cannot decompress '\(path)'").output
     }
 
     /// The path of a module file below `lib/modules/RELEASE/kernel`, without suffix: how Module.symvers names modules.

@@ -34,8 +34,9 @@ public struct Command: Sendable {
         self.input = input
     }
 
-    /// Most that is kept of a program's output, in bytes. It may be taken from memory beforehand.
-    public var outputLimit = 1 << 30
+    /// Most that is kept of a program's output, in bytes. It may be taken from memory beforehand, which a small machine does not
+    /// have.
+    public var outputLimit = 1 << 27
 
     /// Runs it to its end, whatever its exit status. Fails only where it cannot be started.
     public func run() async throws -> CommandResult {
@@ -50,7 +51,7 @@ public struct Command: Sendable {
                 workingDirectory: directory.map { .init($0) },
                 input: .array(input),
                 output: .bytes(limit: outputLimit),
-                error: .bytes(limit: outputLimit))
+                error: .bytes(limit: min(outputLimit, 1 << 24)))
             let status: Int32 =
                 switch result.terminationStatus {
                 case .exited(let code): code
