@@ -36,10 +36,11 @@ import Testing
                     == [
                         initramfs + "/hooks/git-ksplice", initramfs + "/scripts/init-bottom/git-ksplice",
                         units + "/ksplice-boot-confirm.service", units + "/ksplice-boot.service",
+                        units + "/ksplice-update.service", units + "/ksplice-update.timer",
                         units + "/multi-user.target.wants/ksplice-boot-confirm.service",
                         units + "/sysinit.target.wants/ksplice-boot.service",
                     ].sorted())
-            for file in files where Files.linkTarget(folder + file) == nil {
+            for file in files where Files.linkTarget(folder + file) == nil && !file.hasSuffix(".timer") {
                 let text = try Files.readText(folder + file)
                 let programs = Set(text.matches(of: /[ =](\/\S*bin\/git-ksplice)/).map { String($0.1) })
                 #expect(programs == [prefix + "/bin/git-ksplice"], "\(file)")
@@ -54,7 +55,7 @@ import Testing
         try await installed("/usr") { folder, _ in
             let units = folder + "/usr/lib/systemd/system/"
             // They name a program that is not installed here; a line about that would be one about nothing else.
-            for name in ["ksplice-boot.service", "ksplice-boot-confirm.service"] {
+            for name in ["ksplice-boot.service", "ksplice-boot-confirm.service", "ksplice-update.service"] {
                 let text = try Files.readText(units + name)
                 try Files.remove(units + name)
                 try Files.write(

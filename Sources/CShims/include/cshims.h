@@ -23,6 +23,18 @@ int ks_disassemble(const uint8_t *bytes, size_t count, uint64_t address, int bit
 // SHA-256 of `bytes` into `digest` (32 bytes). Returns 0, or -1 if the library refuses.
 int ks_sha256(const void *bytes, size_t count, uint8_t *digest);
 
+// The same with SHA-512, 64 bytes.
+int ks_sha512(const void *bytes, size_t count, uint8_t *digest);
+
+// Whether a signature of `data` is good: 1, or 0. Ed25519: a key of 32 bytes, a signature of 64. ECDSA: the curve as OpenSSL
+// names it, the hash, the point, both numbers of the signature, big-endian. RSA with PKCS #1 1.5: modulus, of at least 2,048 bits, and
+// exponent, big-endian.
+int ks_verify_ed25519(const uint8_t *key, const uint8_t *signature, const uint8_t *data, size_t count);
+int ks_verify_ecdsa(const char *group, const char *digest, const uint8_t *point, size_t point_size,
+                    const uint8_t *r, size_t r_size, const uint8_t *s, size_t s_size, const uint8_t *data, size_t count);
+int ks_verify_rsa(const uint8_t *modulus, size_t modulus_size, const uint8_t *exponent, size_t exponent_size,
+                  const char *digest, const uint8_t *signature, size_t signature_size, const uint8_t *data, size_t count);
+
 // Compresses with gzip framing and no time stamp, so that equal input gives equal output.
 // `*out` is allocated with malloc. Returns 0, or a zlib error code.
 int ks_gzip(const uint8_t *in, size_t in_size, uint8_t **out, size_t *out_size);

@@ -4,6 +4,7 @@
 // Limits: SHA-1 object names only; partial clones are refused by libgit2 itself.
 
 import CShims
+import Glibc
 
 /// One opened repository. It serves one thread at a time; `Repository` guards it.
 struct LibraryHandle: @unchecked Sendable {
@@ -22,6 +23,16 @@ struct LibraryHandle: @unchecked Sendable {
             git_repository_open_ext(&opened, directory, flags, nil), "cannot open repository '\(directory)'")
         guard let opened else { throw Failure("cannot open repository '\(directory)'") }
         repository = opened
+        try Self.addQuarantine(opened)
+    }
+
+    /// What a push has brought lies in a folder of its own until the hooks have said yes (git-receive-pack(1)).
+    private static func addQuarantine(_ repository: OpaquePointer) throws {
+        guard let path = getenv("GIT_QUARANTINE_PATH") else { return }
+        var database: OpaquePointer?
+        try check(git_repository_odb(&database, repository), "cannot open the object database")
+        defer { git_odb_free(database) }
+        try check(git_odb_add_disk_alternate(database, path), "cannot open what was pushed")
     }
 }
 

@@ -96,6 +96,11 @@ extension Repository {
         return result.text.trimmed
     }
 
+    /// The tag object of a name; for a tag without one, the commit. Nil where there is no such tag.
+    public func tagObject(_ name: String) async throws -> String? {
+        try await references(["refs/tags/" + name])["refs/tags/" + name]
+    }
+
     /// Short forms of commits' names, as long as `core.abbrev` says and unambiguous here. Key: the full name.
     public func shortIDs(_ ids: [String]) async throws -> [String: String] {
         if ids.isEmpty { return [:] }

@@ -59,6 +59,18 @@ extension UpdateStore {
         return try only(newest(fitting), spec: spec)
     }
 
+    /// All that are meant, one for each kernel: for an identity or a ref the one, for a commit one of each kernel, or of `kernel` only.
+    public func findAll(_ spec: String, kernel: KernelIdentity? = nil) async throws -> [StoredUpdate] {
+        do { return [try await find(spec, kernel: kernel)] } catch let failure as Failure {
+            guard kernel == nil, failure.message.contains("is ambiguous") else { throw failure }
+            let commit = try await repository.resolveCommit(spec)
+            let matches = newest(try await updates(of: commit, among: try await list()))
+            let kernels = Set(matches.map { $0.arch + "/" + $0.buildID })
+            guard !matches.isEmpty, kernels.count == matches.count else { throw failure }
+            return matches
+        }
+    }
+
     /// Of updates that make the same change to the same kernel, the one that was stored last: a newer program makes
     /// another update of the same commit, and means it to be used.
     private func newest(_ updates: [StoredUpdate]) -> [StoredUpdate] {

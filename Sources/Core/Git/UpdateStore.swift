@@ -79,7 +79,12 @@ public struct UpdateStore: Sendable {
         guard let commit = try await repository.references([ref])[ref] else {
             throw Failure("no such update: '\(ref)'", status: .notFound)
         }
-        var files = try repository.files(tree: repository.tree(of: commit))
+        return try Self.update(files: repository.files(tree: repository.tree(of: commit)), ref: ref)
+    }
+
+    /// The update that files make, verified in the same way.
+    static func update(files: [String: [UInt8]], ref: String) throws -> Update {
+        var files = files
         guard let manifest = files.removeValue(forKey: Update.Path.manifest) else {
             throw Failure("'\(ref)' holds no update: it has no manifest", status: .verificationRefused)
         }

@@ -11,6 +11,14 @@ public func sha256(_ bytes: [UInt8]) -> String {
     return hex(digest)
 }
 
+/// SHA-512, 64 bytes.
+func sha512(_ bytes: [UInt8]) -> [UInt8] {
+    var digest = [UInt8](repeating: 0, count: 64)
+    let status = ks_sha512(bytes, bytes.count, &digest)
+    precondition(status == 0, "libcrypto refused to compute SHA-512")
+    return digest
+}
+
 public func sha256(_ text: String) -> String { sha256([UInt8](text.utf8)) }
 
 /// Lower-case hexadecimal digits, two a byte.

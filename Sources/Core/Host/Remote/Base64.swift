@@ -37,6 +37,9 @@ enum Base64 {
         return count == 0 ? bytes : nil
     }
 
+    /// In one line.
+    static func word(_ bytes: [UInt8]) -> String { encode(bytes).filter { $0 != "\n" } }
+
     /// Lines of 76 characters.
     static func encode(_ bytes: [UInt8]) -> String {
         var text: [UInt8] = []
