@@ -88,6 +88,8 @@ install: $(if $(PROGRAM_FILE),,release)
 	install -m 644 Documentation/findings/*.md "$(pagesdir)/findings"
 	install -m 644 Documentation/mismatches/*.md "$(pagesdir)/mismatches"
 	install -m 644 Documentation/hooks.md "$(sharedir)/git-ksplice"
+	install -d "$(pagesdir)/hooks"
+	install -m 755 hooks/update "$(pagesdir)/hooks/update"
 	install -m 644 Documentation/man/*.1 "$(mandir)"
 	install -m 644 completions/git-ksplice.bash "$(bashdir)/git-ksplice"
 	install -m 644 completions/_git-ksplice "$(zshdir)/_git-ksplice"
@@ -98,6 +100,9 @@ install: $(if $(PROGRAM_FILE),,release)
 # What applies updates at boot; without an update that is kept for that, it does nothing but note that the boot came up. The
 # links are what `systemctl enable` would make: `systemctl mask` takes a unit out.
 install-boot:
+	for unit in ksplice-update.service ksplice-update.timer; do \
+		sed 's,/usr/bin/,$(PREFIX)/bin/,' "hooks/unattended/$$unit" | install -D -m 644 /dev/stdin "$(unitdir)/$$unit" || exit 1; \
+	done
 	install -d "$(unitdir)/sysinit.target.wants" "$(unitdir)/multi-user.target.wants" \
 		"$(initramfsdir)/hooks" "$(initramfsdir)/scripts/init-bottom"
 	for unit in $(UNITS); do \
@@ -116,6 +121,7 @@ uninstall:
 		"$(fishconf)/git-ksplice.fish"
 	for page in Documentation/man/*.1; do rm -f "$(mandir)/$${page##*/}"; done
 	rm -rf "$(sharedir)/git-ksplice"
+	rm -f "$(unitdir)/ksplice-update.service" "$(unitdir)/ksplice-update.timer"
 	for unit in $(UNITS); do rm -f "$(unitdir)/$$unit" "$(unitdir)"/*.target.wants/"$$unit"; done
 	rm -f "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
 	for folder in $(OWN_FOLDERS); do \

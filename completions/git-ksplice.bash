@@ -37,6 +37,12 @@ __git_ksplice_kept ()
 	git-ksplice boot list 2>/dev/null | grep -oE '^  [0-9a-f]{12} ' | cut -d' ' -f3
 }
 
+# The names of the channels of this repository.
+__git_ksplice_channels ()
+{
+	git-ksplice channel list 2>/dev/null | cut -d' ' -f1 | sort -u
+}
+
 __git_ksplice_refs ()
 {
 	echo HEAD
@@ -55,8 +61,11 @@ __git_ksplice_value ()
 	--kernel) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;
 	--source) __git_ksplice_offer "$(__git_ksplice_refs)" ;;
 	--force) __git_ksplice_offer "$__git_ksplice_codes" ;;
+	--channel) __git_ksplice_offer "$(__git_ksplice_channels)" ;;
+	--role) __git_ksplice_offer "root release renew" ;;
+	--supersedes) __git_ksplice_offer "$(__git_ksplice_updates)" ;;
 	--late) __git_ksplice_offer "refuse allow" ;;
-	--patch | --config | --from | --output | -o | --copy) ;; # files
+	--patch | --config | --from | --output | -o | --copy | --key) ;; # files
 	*) return 0 ;; # free text and numbers
 	esac
 }
@@ -77,16 +86,27 @@ __git_ksplice_options ()
 	show) own="--patch --disassemble --why --json" ;;
 	export) own="--output" ;;
 	check) own="--window --json --host" ;;
-	apply) own="--boot --late --timeout --nudge --quiet --json --host" ;;
-	upgrade) own="--undo --all --boot --late --timeout --nudge --quiet --host" ;;
+	apply) own="--all --channel --boot --late --timeout --nudge --quiet --json --host" ;;
+	upgrade) own="--to --channel --undo --all --boot --late --timeout --nudge --quiet --host" ;;
 	undo) own="--all --boot --timeout --nudge --quiet --json --host" ;;
 	boot-remove) own="--all" ;;
 	boot-list) own="--json" ;;
 	boot-run) own="--early --timeout --limit" ;;
-	status) own="--json --host" ;;
+	status) own="--channel --json --host" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
 	match) own="--kernel --object --module --save --allow-other-compiler --quiet --verbose --json --host" ;;
 	verify) own="--rebuild --cached --quiet --json" ;;
+	trust-init | trust-add) own="--key --role" ;;
+	trust-revoke) own="--reason" ;;
+	trust-show) own="--host --json" ;;
+	channel-list | channel-show) own="--kernel --json" ;;
+	channel-log | channel-sign) own="--kernel" ;;
+	channel-renew) own="--kernel --days" ;;
+	channel-add | tag) own="--channel --kernel --supersedes --days" ;;
+	withdraw) own="--reason --channel" ;;
+	publish) own="--channel --kernel --dry-run --quiet" ;;
+	bundle) own="--channel --kernel" ;;
+	fetch) own="--channel --quiet --json" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -96,7 +116,8 @@ __git_ksplice_options ()
 __git_ksplice_takes_value ()
 {
 	case "$1:$2" in
-	show:--patch) return 1 ;;
+	show:--patch | trust-show:--host) return 1 ;;
+	*:--channel | *:--reason | *:--key | *:--role | *:--supersedes | *:--days | *:--to) return 0 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
 	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout | *:--late | *:--host) return 0 ;;
@@ -117,7 +138,7 @@ __git_ksplice_complete ()
 		*)
 			if [ -z "$command" ]; then
 				command="$word"
-			elif [ "$command" = kernel ] || [ "$command" = boot ] || [ "$command" = hook ]; then
+			elif [ "$command" = kernel ] || [ "$command" = boot ] || [ "$command" = trust ] || [ "$command" = channel ] || [ "$command" = hook ]; then
 				command="$command-$word"
 			elif ! __git_ksplice_takes_value "$command" "${words[i - 1]}"; then
 				arguments=$((arguments + 1))
@@ -150,11 +171,25 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain help" ;;
-	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain" ;;
+	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch help" ;;
+	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
 	hook) __git_ksplice_offer "install uninstall status run" ;;
+	trust) __git_ksplice_offer "init add remove revoke threshold sign show accept" ;;
+	channel) __git_ksplice_offer "list show log add sign renew pull" ;;
+	trust-threshold) [ "$arguments" -gt 0 ] || __git_ksplice_offer "root release" ;;
+	channel-show | channel-log | channel-sign | channel-renew) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(__git_ksplice_channels)" ;;
+	channel-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;
+	channel-pull | publish) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(git remote 2>/dev/null)" ;;
+	tag)
+		if [ "$arguments" -eq 0 ]; then
+			__git_ksplice_offer "$(git tag 2>/dev/null)"
+		else
+			__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
+		fi
+		;;
+	withdraw) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(__git_ksplice_updates)" ;;
 	boot-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;
 	boot-remove | boot-release) __git_ksplice_offer "$(__git_ksplice_kept)" ;;
 	kernel-show | kernel-remove) __git_ksplice_offer "$(__git_ksplice_kernels)" ;;

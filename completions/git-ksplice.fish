@@ -1,10 +1,12 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; git-ksplice.conf.fish is for others.
 
-set -l commands init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain
+set -l commands init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 set -l hook_commands install uninstall status run
+set -l trust_commands init add remove revoke threshold sign show accept
+set -l channel_commands list show log add sign renew pull
 set -l boot_commands add remove list release run confirm
 
 function __git_ksplice_kernels
@@ -22,6 +24,10 @@ end
 
 function __git_ksplice_kept
     git-ksplice boot list 2>/dev/null | string match -r '^  [0-9a-f]{12} .*' | string trim | string replace -r ' +' \t
+end
+
+function __git_ksplice_channels
+    git-ksplice channel list 2>/dev/null | string replace -r ' .*' '' | sort -u
 end
 
 function __git_ksplice_commits
@@ -42,7 +48,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain
+    set -l all init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -74,6 +80,14 @@ complete -c git-ksplice -n $at_first -a test -d 'Try an update on its kernel in 
 complete -c git-ksplice -n $at_first -a match -d 'Prove that compiled code is the code of a kernel'
 complete -c git-ksplice -n $at_first -a verify -d 'Find out whether a stored update is what it says'
 complete -c git-ksplice -n $at_first -a explain -d 'Explain a finding of create, or a mismatch'
+complete -c git-ksplice -n $at_first -a trust -d 'Say whose signatures count'
+complete -c git-ksplice -n $at_first -a channel -d 'Keep the lists of updates that hosts follow'
+complete -c git-ksplice -n $at_first -a tag -d 'Say which updates a release has'
+complete -c git-ksplice -n $at_first -a withdraw -d 'Take an update out of use'
+complete -c git-ksplice -n $at_first -a publish -d 'Send channels and their updates to another repository'
+complete -c git-ksplice -n $at_first -a receive -d 'Judge one ref of a push, for a server'
+complete -c git-ksplice -n $at_first -a bundle -d 'Write what hosts fetch into a file'
+complete -c git-ksplice -n $at_first -a fetch -d 'Get the updates for the running kernel'
 
 complete -c git-ksplice -n '__git_ksplice_is init' -l undo -d 'Take back what init has set'
 
@@ -126,6 +140,52 @@ complete -c git-ksplice -n '__git_ksplice_is create' -l replace-constant -x -d '
 complete -c git-ksplice -n '__git_ksplice_is create' -l allow-other-compiler -d 'Use the compiler that is here'
 complete -c git-ksplice -n '__git_ksplice_is create' -l max-units -x -d 'Most source files that a changed header may affect'
 complete -c git-ksplice -n '__git_ksplice_is create' -a '(__git_ksplice_commits)'
+
+set -l trust_first "__git_ksplice_is trust; and not __fish_seen_subcommand_from $trust_commands"
+complete -c git-ksplice -n $trust_first -a init -d 'Begin: you are the first signer'
+complete -c git-ksplice -n $trust_first -a add -d 'Add a signer, or a further key of one'
+complete -c git-ksplice -n $trust_first -a remove -d 'Take a signer out'
+complete -c git-ksplice -n $trust_first -a revoke -d 'Say that a key is trusted no more'
+complete -c git-ksplice -n $trust_first -a threshold -d 'Say how many signers must agree'
+complete -c git-ksplice -n $trust_first -a sign -d 'Agree to the newest policy'
+complete -c git-ksplice -n $trust_first -a show -d 'Print the policy of trust'
+complete -c git-ksplice -n $trust_first -a accept -d 'Let this host trust the signers of a policy'
+set -l trust_key '__git_ksplice_is trust; and __fish_seen_subcommand_from init add'
+complete -c git-ksplice -n $trust_key -l key -r -F -d 'A public key'
+complete -c git-ksplice -n $trust_key -l role -x -a 'root release renew' -d 'What the signer may do'
+complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from revoke' -l reason -x -d 'Why'
+complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from show' -l host -d 'The one that this host follows'
+complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from show' -l json -d 'Print JSON'
+complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from threshold' -a 'root release'
+complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from accept' -F
+
+set -l channel_first "__git_ksplice_is channel; and not __fish_seen_subcommand_from $channel_commands"
+complete -c git-ksplice -n $channel_first -a list -d 'List the channels'
+complete -c git-ksplice -n $channel_first -a show -d 'Show what a channel lists'
+complete -c git-ksplice -n $channel_first -a log -d 'Show what was done to a channel'
+complete -c git-ksplice -n $channel_first -a add -d 'Put updates at the end of a channel'
+complete -c git-ksplice -n $channel_first -a sign -d 'Agree to what a channel says'
+complete -c git-ksplice -n $channel_first -a renew -d 'Say that channels still stand as they are'
+complete -c git-ksplice -n $channel_first -a pull -d 'Take over what others have published'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from show log sign renew' -a '(__git_ksplice_channels)'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from list show' -l json -d 'Print JSON'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from add' -a '(__git_ksplice_updates)'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from pull' -a '(git remote 2>/dev/null)'
+set -l lists '__git_ksplice_is tag; or __git_ksplice_is channel; and __fish_seen_subcommand_from add'
+complete -c git-ksplice -n $lists -l supersedes -x -a '(__git_ksplice_updates)' -d 'An update that the new ones replace'
+complete -c git-ksplice -n "$lists renew" -l days -x -d 'For how many days hosts may believe it'
+complete -c git-ksplice -n '__git_ksplice_is channel publish bundle tag' -l kernel -x -a '(__git_ksplice_kernels)' -d 'Only this kernel'
+complete -c git-ksplice -n '__git_ksplice_is tag withdraw publish bundle fetch apply upgrade status channel' -l channel -x -a '(__git_ksplice_channels)' -d 'Which channel'
+complete -c git-ksplice -n '__git_ksplice_is tag' -a '(git tag 2>/dev/null)'
+complete -c git-ksplice -n '__git_ksplice_is tag withdraw' -a '(__git_ksplice_updates)'
+complete -c git-ksplice -n '__git_ksplice_is withdraw' -l reason -x -d 'Why'
+complete -c git-ksplice -n '__git_ksplice_is publish' -a '(git remote 2>/dev/null)'
+complete -c git-ksplice -n '__git_ksplice_is publish' -s n -l dry-run -d 'Send nothing, but ask'
+complete -c git-ksplice -n '__git_ksplice_is publish fetch' -s q -l quiet -d 'Say less'
+complete -c git-ksplice -n '__git_ksplice_is fetch' -l json -d 'Print JSON'
+complete -c git-ksplice -n '__git_ksplice_is fetch bundle' -F
+complete -c git-ksplice -n '__git_ksplice_is apply' -l all -d 'Apply all that was fetched'
+complete -c git-ksplice -n '__git_ksplice_is upgrade' -l to -x -d 'Have what this release has'
 
 complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo check match status' -l host -x -d 'Work on another machine'
 complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'

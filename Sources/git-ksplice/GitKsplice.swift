@@ -16,7 +16,9 @@ struct GitKsplice: AsyncParsableCommand {
             Export.self, Check.self,
             Apply.self,
             Upgrade.self, Undo.self, Status.self, BootCommand.self, Late.self, Test.self, Match.self,
-            Verify.self, Explain.self,
+            Verify.self, Explain.self, Trust.self, ChannelCommand.self, Tag.self, Withdraw.self, Publish.self,
+            Receive.self,
+            Fetch.self, Bundle.self,
         ],
         helpNames: [.long, .short])
 

@@ -40,6 +40,12 @@ enum Locations {
     /// This machine, with its journal.
     static var host: LocalHost { LocalHost(journal: journal) }
 
+    /// What this host follows.
+    static var subscription: Subscription {
+        guard let state = getenv(stateVariable).map({ String(cString: $0) }) else { return Subscription() }
+        return Subscription(folder: state, anchor: state + "/trust.anchor")
+    }
+
     /// How updates wait on this machine for modules that are not loaded.
     static var late: LateUpdates {
         get throws { LateUpdates(host: host, program: try executable()) }

@@ -9,6 +9,7 @@ struct Status: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var followed: FollowedOptions
     @OptionGroup var machine: HostOptions
 
     @Argument(help: "Compare what is applied with the history of this commit or ref.")
@@ -21,6 +22,7 @@ struct Status: AsyncParsableCommand {
         let updates = try await known.all()
         let standings = try await standings(updates, host)
         let kept = machine.isElsewhere ? nil : await kept(Locations.host)
+        let standing = machine.isElsewhere ? nil : await standing(updates, Locations.host)
         let queue = machine.isElsewhere ? nil : await queue()
         if json {
             let kernel = try await host.identity()
@@ -28,6 +30,7 @@ struct Status: AsyncParsableCommand {
                 ("v", .number(1)), ("release", .string(kernel.release)),
                 ("build_id", .string(kernel.buildID)), ("updates", .array(updates.map(\.json))),
                 ("boot", kept?.updatesJSON ?? .array([])),
+                ("channel", standing?.json ?? .null),
             ]
             if let queue { members.append(("queue", queue.json)) }
             if let standings { members.append(("standings", .array(standings.map(\.json)))) }
@@ -57,6 +60,7 @@ struct Status: AsyncParsableCommand {
         for (entry, state, reason) in kept?.troubled ?? [] {
             print("\(entry.id.prefix(12))  \(state) at boot  \(entry.description)\n    \(reason)")
         }
+        if let standing { standing.show() }
         if let queue { QueueText.show(queue) }
     }
 
@@ -66,6 +70,20 @@ struct Status: AsyncParsableCommand {
             return try await BootRun(host: host, store: BootCommand.store).overview().first { $0.isRunning }
         } catch {
             Talk.warning("what is kept for the next boot cannot be told: \(Failure(error).message)")
+            return nil
+        }
+    }
+
+    /// How this host stands to the channel that it follows. If that cannot be read, what is loaded is told all the same.
+    private func standing(_ updates: [LoadedUpdate], _ host: LocalHost) async -> ChannelStanding? {
+        do {
+            let subscription = Locations.subscription
+            guard try await subscription.repository() != nil else { return nil }
+            let state = try await subscription.state(
+                channel: followed.channel, kernel: host.identity(), mayBeOld: true)
+            return try ChannelStanding(state, applied: updates.filter(\.isInEffect).map(\.id))
+        } catch {
+            Talk.warning("what the channel says cannot be told: \(Failure(error).message)")
             return nil
         }
     }
@@ -86,5 +104,26 @@ struct Status: AsyncParsableCommand {
         guard let ref else { return nil }
         return try await UpdateStore(try await Repository()).standing(
             of: updates.filter(\.isInEffect), to: ref, kernel: try await host.identity())
+    }
+}
+
+extension ChannelStanding {
+    fileprivate func show() {
+        func row(_ word: String, _ entry: ChannelEntry) -> [String] {
+            let words = entry.cves + (entry.withdrawn.map { [$0] } ?? [])
+            return [String(entry.id.prefix(12)), word, words.joined(separator: " ")]
+        }
+        let rows =
+            available.map { row("available", $0) } + withdrawn.map { row("withdrawn", $0) }
+            + replaced.map { row("replaced by a newer one", $0) }
+        for line in rows.columns { print(line) }
+        let counts = "\(available.count) to be applied, \(withdrawn.count) withdrawn"
+        print("channel '\(state.name.name)', number \(state.serial): \(counts)")
+        if let release { print("this kernel has the fixes of release \(release)") }
+        if !cves.isEmpty { print("closed here: \(cves.joined(separator: ", "))") }
+        if isOutOfDate {
+            Talk.warning("the channel is out of date since \(CalendarTime.text(state.validUntil))")
+            Talk.line("hint: git ksplice fetch")
+        }
     }
 }

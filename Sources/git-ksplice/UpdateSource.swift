@@ -4,7 +4,12 @@ import Core
 
 enum UpdateSource {
     /// Reads an update named by an archive's path, an identity, a ref or a commit.
-    static func load(_ spec: String, kernel: KernelIdentity? = nil) async throws -> Update {
+    ///
+    /// - Parameter channel: outside of a repository, an identity or a hole's name means an update that this host has fetched from
+    ///   this channel.
+    static func load(_ spec: String, kernel: KernelIdentity? = nil, channel: String = "stable") async throws
+        -> Update
+    {
         if spec.hasSuffix(".tar.gz") || (spec.contains("/") && Files.isRegular(spec)) {
             return try archive(spec)
         }
@@ -13,6 +18,7 @@ enum UpdateSource {
             store = UpdateStore(try await Repository())
         } catch let failure as Failure {
             if Files.isRegular(spec) { return try archive(spec) }
+            if let kernel, let update = try await fetched(spec, kernel, channel) { return update }
             // A host that only applies archives needs no git.
             let isWithoutGit = failure.message.hasPrefix("cannot run")
             throw Failure(
@@ -21,6 +27,28 @@ enum UpdateSource {
                 hint: "outside of a repository, name an archive (ksplice-....tar.gz)")
         }
         return try await store.load(try await store.find(spec, kernel: kernel).ref)
+    }
+
+    /// An update that this host has fetched; nil where it has fetched nothing of that name.
+    private static func fetched(_ spec: String, _ kernel: KernelIdentity, _ channel: String) async throws
+        -> Update?
+    {
+        let subscription = Locations.subscription
+        guard try await subscription.repository() != nil else { return nil }
+        let state = try await subscription.state(channel: channel, kernel: kernel)
+        let found = state.index.entries.filter { entry in
+            spec.count >= 4 && entry.id.hasPrefix(spec.lowercased()) || entry.cves.contains(spec)
+        }
+        // Of several that close a hole, the one that is to be applied.
+        let wanted = Set(try state.index.wanted().map(\.id))
+        let best = found.count == 1 ? found : found.filter { wanted.contains($0.id) }
+        guard best.count <= 1 else {
+            throw Failure(
+                "'\(spec)' is ambiguous; it may mean\n" + best.map { "  " + $0.id }.joined(separator: "\n"),
+                hint: "name one by its identity")
+        }
+        guard let entry = best.first else { return nil }
+        return try await subscription.load(entry, of: state)
     }
 
     /// An update from an archive; a failure names the file.

@@ -4,7 +4,7 @@ import Core
 struct Upgrade: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Replace applied updates by others, in one pause.",
-        usage: "git ksplice upgrade [<options>] [--undo <update>]... [--all] <update>...")
+        usage: "git ksplice upgrade [<options>] [--undo <update>]... [--all] <update>... | [--to <release>]")
 
     @Option(
         help: ArgumentHelp(
@@ -15,6 +15,11 @@ struct Upgrade: AsyncParsableCommand {
     @Flag(help: "Undo all other applied updates in the same pause.")
     var all = false
 
+    @Option(help: ArgumentHelp("Have what this release of the channel has.", valueName: "release"))
+    var to: String?
+
+    @OptionGroup var followed: FollowedOptions
+
     @OptionGroup var change: ChangeOptions
     @OptionGroup var late: LateOptions
     @OptionGroup var machine: HostOptions
@@ -22,12 +27,21 @@ struct Upgrade: AsyncParsableCommand {
     @Flag(help: "Let the new updates come back at each boot of this kernel, and the undone ones no more.")
     var boot = false
 
-    @Argument(help: "An update's id, a commit or ref that has one for this kernel, or an archive.")
-    var updates: [String]
+    @Argument(
+        help: """
+            An update's id, a commit or ref that has one for this kernel, or an archive; without any, this host gets what it has
+            fetched.
+            """)
+    var updates: [String] = []
 
-    func validate() throws { try machine.refuse(boot: boot) }
+    func validate() throws {
+        try machine.refuse(boot: boot)
+        guard to == nil || updates.isEmpty else { throw ValidationError("give either updates or --to") }
+        guard !updates.isEmpty || undo.isEmpty && !all else { throw ValidationError("name updates, too") }
+    }
 
     func run() async throws {
+        if updates.isEmpty { return try await follow() }
         let host = machine.target
         let kernel = await UpdateSource.runningKernel(host)
         var wanted: [Update] = []
@@ -49,6 +63,34 @@ struct Upgrade: AsyncParsableCommand {
         applier.late = loaded.late
         applier.latePolicy = late.policy
         let report = try await Upgrader(applier, loaded).run(wanted, undoing: named, all: all)
+        try await tell(report, wanted)
+    }
+
+    /// Makes this host have what the channel wants: what it lists is applied, what it has withdrawn or replaced undone.
+    private func follow() async throws {
+        let host = machine.target
+        let state = try await Locations.subscription.state(channel: followed.channel, kernel: host.identity())
+        var loaded = HostUpdates(host: host, journal: machine.journal)
+        loaded.late = try machine.late
+        let applied = try await loaded.all().filter(\.isInEffect)
+        let plan = try ChannelPlan(state.index, applied: applied.map(\.id), release: to)
+        if plan.isEmpty {
+            print("channel '\(followed.channel)': this host has everything")
+            return
+        }
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet))
+        applier.patience = change.patience
+        applier.late = loaded.late
+        applier.latePolicy = late.policy
+        for step in plan.steps {
+            var new: [Update] = []
+            for entry in step.new { new.append(try await Locations.subscription.load(entry, of: state)) }
+            let old = applied.filter { step.old.contains($0.id) }
+            try await tell(Upgrader(applier, loaded).run(new, undoing: old, all: false), new)
+        }
+    }
+
+    private func tell(_ report: UpgradeReport, _ wanted: [Update]) async throws {
         if !change.quiet {
             for undone in report.undone {
                 print(

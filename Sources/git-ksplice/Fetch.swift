@@ -1,0 +1,43 @@
+import ArgumentParser
+import Core
+import Glibc
+
+struct Fetch: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Get the updates for the running kernel, and believe only what is signed.",
+        usage: "git ksplice fetch [--channel <name>] [-q] [--json] [<url> | <path> | <bundle>]")
+
+    @Option(help: ArgumentHelp("Which channel.", valueName: "name"))
+    var channel = "stable"
+
+    @Flag(name: .shortAndLong, help: "Say nothing but errors.")
+    var quiet = false
+
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
+    @Argument(help: "Where from; by default, where it came from last time.")
+    var source: String?
+
+    func run() async throws {
+        guard geteuid() == 0 || getenv(Locations.stateVariable) != nil else {
+            throw Failure("only root may say what this host follows", hint: "run this with sudo")
+        }
+        let kernel = try await Locations.host.identity()
+        let place = try source.map { Files.exists($0) ? try Files.absolute($0) : $0 }
+        let fetched = try await Locations.subscription.fetch(from: place, channel: channel, kernel: kernel)
+        if json {
+            print(
+                JSON.object([
+                    ("v", .number(1)), ("new", .bool(fetched.isNew)), ("updates", .strings(fetched.updates)),
+                    ("channel", fetched.state.json),
+                ]).text)
+        } else if !quiet {
+            let count = fetched.updates.count
+            print(
+                "channel \(channel), number \(fetched.state.serial): "
+                    + (count == 0 ? "no new update" : "\(count) new update(s)"))
+            for id in fetched.updates { print("  \(id.prefix(12))") }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import ArgumentParser
+import Core
+
+struct Publish: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Send channels, their updates and the notes to another repository: all or nothing.",
+        usage: "git ksplice publish [--channel <name>] [--kernel <name>] [--dry-run] <remote>")
+
+    @Option(help: ArgumentHelp("Only this channel.", valueName: "name"))
+    var channel: String?
+
+    @OptionGroup var options: ChannelOptions
+
+    @Flag(name: [.customShort("n"), .long], help: "Send nothing, but ask the other side.")
+    var dryRun = false
+
+    @Flag(name: .shortAndLong, help: "Print what changed only, not what is there already.")
+    var quiet = false
+
+    @Argument(help: "A remote's name, a URL or a path.")
+    var remote: String
+
+    func run() async throws {
+        let repository = try await Repository()
+        let names = try await options.channels(channel, in: ChannelStore(repository))
+        let sent = try await Publisher(repository, remote: remote).publish(names, isDryRun: dryRun)
+        let new = sent.filter { $0.kind != "=" }
+        for item in new { print("\(item.kind == "*" ? "new" : "moved")  \(item.ref)") }
+        if !quiet {
+            print(
+                new.isEmpty
+                    ? "'\(remote)' has everything already"
+                    : "\(new.count) ref(s) \(dryRun ? "would be sent" : "sent") to '\(remote)'")
+        }
+    }
+}
