@@ -31,6 +31,9 @@ struct Guest {
         for program in programs { machine.files["bin/" + program.name] = try await program.executable() }
     }
 
+    /// A program of this machine, with the libraries that it needs.
+    mutating func add(program path: String, as place: String) { machine.programs[place] = path }
+
     /// Puts an update's archive at `/root/NAME.tar.gz`.
     mutating func add(_ update: TestUpdate, as name: String) { add(update.archive, as: name + ".tar.gz") }
 
