@@ -259,7 +259,7 @@ extension VirtualMachineTests {
         @Test func everyFaultOfWaitingForAModuleLeavesNothing() async throws {
             let last = try await check(
                 "await faults", Self.old,
-                calls: ["try_module_get", "kzalloc", "kobject_init_and_add", "none"])
+                calls: ["kstrndup", "try_module_get", "kzalloc", "kobject_init_and_add", "none"])
             #expect(last.call == "none" && last.status == 0 && last.effect == Self.old, "\(last)")
         }
 

@@ -24,6 +24,7 @@ bool ksplice_hook_fault(struct ksplice_record *record);
 #define kzalloc(...) (ksplice_fault("kzalloc") ? NULL : ksplice_got(kzalloc(__VA_ARGS__)))
 #define kcalloc(...) (ksplice_fault("kcalloc") ? NULL : ksplice_got(kcalloc(__VA_ARGS__)))
 #define kstrdup(...) (ksplice_fault("kstrdup") ? NULL : ksplice_got(kstrdup(__VA_ARGS__)))
+#define kstrndup(...) (ksplice_fault("kstrndup") ? NULL : ksplice_got(kstrndup(__VA_ARGS__)))
 #define kvcalloc(...) (ksplice_fault("kvcalloc") ? NULL : ksplice_got(kvcalloc(__VA_ARGS__)))
 #define kvmalloc_array(...) (ksplice_fault("kvmalloc_array") ? NULL : ksplice_got(kvmalloc_array(__VA_ARGS__)))
 #define kfree(pointer) kfree(ksplice_gave(pointer))
