@@ -99,6 +99,7 @@ __git_ksplice_options ()
 	trust-init | trust-add) own="--key --role" ;;
 	trust-revoke) own="--reason" ;;
 	trust-show) own="--host --json" ;;
+	trust-accept) own="--replace" ;;
 	channel-list | channel-show) own="--kernel --json" ;;
 	channel-log | channel-sign) own="--kernel" ;;
 	channel-renew) own="--kernel --days" ;;
@@ -106,7 +107,7 @@ __git_ksplice_options ()
 	withdraw) own="--reason --channel" ;;
 	publish) own="--channel --kernel --dry-run --quiet" ;;
 	bundle) own="--channel --kernel" ;;
-	fetch) own="--channel --quiet --json" ;;
+	fetch) own="--channel --release --quiet --json" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"

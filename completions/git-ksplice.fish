@@ -182,6 +182,8 @@ complete -c git-ksplice -n '__git_ksplice_is withdraw' -l reason -x -d 'Why'
 complete -c git-ksplice -n '__git_ksplice_is publish' -a '(git remote 2>/dev/null)'
 complete -c git-ksplice -n '__git_ksplice_is publish' -s n -l dry-run -d 'Send nothing, but ask'
 complete -c git-ksplice -n '__git_ksplice_is publish fetch' -s q -l quiet -d 'Say less'
+complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from accept' -l replace -d 'In place of a newer one'
+complete -c git-ksplice -n '__git_ksplice_is fetch' -l release -x -d 'Also what this older release has'
 complete -c git-ksplice -n '__git_ksplice_is fetch' -l json -d 'Print JSON'
 complete -c git-ksplice -n '__git_ksplice_is fetch bundle' -F
 complete -c git-ksplice -n '__git_ksplice_is apply' -l all -d 'Apply all that was fetched'

@@ -55,8 +55,13 @@ int ks_verify_ecdsa(const char *group, const char *digest, const uint8_t *point,
         OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, point, point_size) == 1)
         key = from_data("EC", builder);
     // The signature owns both numbers afterwards.
-    if (numbers && ECDSA_SIG_set0(numbers, BN_bin2bn(r, (int)r_size, NULL), BN_bin2bn(s, (int)s_size, NULL)) == 1)
+    BIGNUM *first = BN_bin2bn(r, (int)r_size, NULL), *second = BN_bin2bn(s, (int)s_size, NULL);
+    if (numbers && first && second && ECDSA_SIG_set0(numbers, first, second) == 1) {
         size = i2d_ECDSA_SIG(numbers, &der);
+    } else {
+        BN_free(first);
+        BN_free(second);
+    }
     if (key && size > 0)
         good = verify(key, EVP_get_digestbyname(digest), der, (size_t)size, data, count);
     else

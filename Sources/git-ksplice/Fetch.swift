@@ -5,10 +5,15 @@ import Glibc
 struct Fetch: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Get the updates for the running kernel, and believe only what is signed.",
-        usage: "git ksplice fetch [--channel <name>] [-q] [--json] [<url> | <path> | <bundle>]")
+        usage:
+            "git ksplice fetch [--channel <name>] [--release <name>] [-q] [--json] [<url> | <path> | <bundle>]"
+    )
 
     @Option(help: ArgumentHelp("Which channel.", valueName: "name"))
     var channel = "stable"
+
+    @Option(help: ArgumentHelp("Also what this older release has, for 'upgrade --to'.", valueName: "name"))
+    var release: String?
 
     @Flag(name: .shortAndLong, help: "Say nothing but errors.")
     var quiet = false
@@ -25,7 +30,8 @@ struct Fetch: AsyncParsableCommand {
         }
         let kernel = try await Locations.host.identity()
         let place = try source.map { Files.exists($0) ? try Files.absolute($0) : $0 }
-        let fetched = try await Locations.subscription.fetch(from: place, channel: channel, kernel: kernel)
+        let fetched = try await Locations.subscription.fetch(
+            from: place, channel: channel, release: release, kernel: kernel)
         if json {
             print(
                 JSON.object([

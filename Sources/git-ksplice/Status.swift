@@ -1,5 +1,6 @@
 import ArgumentParser
 import Core
+import Glibc
 
 struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -77,6 +78,8 @@ struct Status: AsyncParsableCommand {
     /// How this host stands to the channel that it follows. If that cannot be read, what is loaded is told all the same.
     private func standing(_ updates: [LoadedUpdate], _ host: LocalHost) async -> ChannelStanding? {
         do {
+            // It is root's, and git reads no repository of somebody else's.
+            guard geteuid() == 0 || getenv(Locations.stateVariable) != nil else { return nil }
             let subscription = Locations.subscription
             guard try await subscription.repository() != nil else { return nil }
             let state = try await subscription.state(

@@ -222,7 +222,10 @@ struct TrustShow: AsyncParsableCommand {
 struct TrustAccept: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "accept", abstract: "Let this host trust the signers of a policy.",
-        usage: "git ksplice trust accept <file>")
+        usage: "git ksplice trust accept [--replace] <file>")
+
+    @Flag(help: "Also in place of a newer policy that this host has learned since.")
+    var replace = false
 
     @Argument(help: "A policy of trust, which came here in a way that you trust; - for standard input.")
     var file: String
@@ -231,8 +234,8 @@ struct TrustAccept: AsyncParsableCommand {
         let text = try Files.readText(file == "-" ? "/dev/stdin" : file)
         let policy = try TrustPolicy(parsing: text)
         try policy.validate()
-        try Locations.subscription.accept(policy)
-        for signer in policy.signers {
+        try await Locations.subscription.accept(policy, replacing: replace)
+        for signer in try Locations.subscription.policy().signers {
             print(
                 "\(signer.name)  \(signer.roles.map(\.rawValue).joined(separator: ","))  \(signer.key.fingerprint)"
             )

@@ -46,7 +46,7 @@ struct Upgrade: AsyncParsableCommand {
         let kernel = await UpdateSource.runningKernel(host)
         var wanted: [Update] = []
         for spec in updates {
-            let update = try await UpdateSource.load(spec, kernel: kernel)
+            let update = try await UpdateSource.load(spec, kernel: kernel, channel: followed.channel)
             if !wanted.contains(where: { $0.id == update.id }) { wanted.append(update) }
         }
         var loaded = HostUpdates(host: host, journal: machine.journal)

@@ -10,6 +10,7 @@ import Testing
     /// A host that has fetched one update, and a server on which something is done then.
     private func attack(
         _ what: String, status: Core.ExitStatus = .verificationRefused,
+        keeps: Bool = true,
         _ body: (TrustFixture, StoredUpdate) async throws -> Void
     ) async throws {
         let fixture = try await TrustFixture()
@@ -25,6 +26,8 @@ import Testing
         guard status == .verificationRefused else { return }
         let after = try await #require(fixture.host.repository()).references(["refs/ksplice/"])
         #expect(after == before)
+        // A policy that wants more than what is here has counts for that, too.
+        guard keeps else { return }
         let state = try await fixture.host.state(channel: "stable", kernel: fixture.kernel)
         #expect(state.index.entries.map(\.id) == [one.id])
         _ = try await fixture.host.load(state.index.entries[0], of: state)
@@ -84,7 +87,7 @@ import Testing
     }
 
     @Test func tooFewHaveAgreed() async throws {
-        try await attack("1 of 2 signers") { fixture, _ in
+        try await attack("1 of 2 signers", keeps: false) { fixture, _ in
             let bob = try await fixture.signer("bob", [.release])
             try await fixture.chain {
                 $0.signers.append(bob)
@@ -160,6 +163,55 @@ import Testing
         try Files.remove(fixture.folder + "/host/repo.git")
         let again = await TrustFixture.failure { try await fixture.fetch() }
         #expect(again.message.contains("rolled back"), "\(again)")
+    }
+
+    @Test("the same state with its signature written in another way hides nothing that follows")
+    func anotherCommitOfTheSame() async throws {
+        let fixture = try await TrustFixture()
+        try await fixture.accept()
+        try await fixture.list("one")
+        try await fixture.publish()
+        let ref = try fixture.channel.ref
+        let genuine = try await fixture.onServer("rev-parse", ref)
+        let raw = try await fixture.onServer("cat-file", "commit", ref)
+        let made = try await Command(
+            ["git", "--git-dir=" + fixture.server, "hash-object", "-t", "commit", "-w", "--stdin"],
+            input: Array(
+                (raw.replacing("END SSH SIGNATURE-----\n", with: "END SSH SIGNATURE----- \n") + "\n").utf8)
+        ).check().text.trimmed
+        #expect(made != genuine)
+        try await fixture.onServer("update-ref", ref, made)
+        _ = await TrustFixture.failure { try await fixture.fetch() }
+        try await fixture.onServer("update-ref", ref, genuine)
+        let two = try await fixture.list("two")
+        try await fixture.publish()
+        #expect(try await fixture.fetch().state.index.entries.map(\.id).contains(two.id))
+    }
+
+    @Test("a key that was revoked is so, whatever else is wrong with what was sent")
+    func revocationsAreLearnedFirst() async throws {
+        let fixture = try await TrustFixture()
+        try await fixture.accept()
+        try await fixture.list("one")
+        try await fixture.publish()
+        try await fixture.fetch()
+        let bob = try await fixture.signer("bob", [.root, .release])
+        try await fixture.chain { $0.signers.append(bob) }
+        try await fixture.sign(as: "bob")
+        try await fixture.chain { $0.revoked[$0.signers[0].key.fingerprint] = "lost" }
+        try await fixture.publish()
+        let refused = await TrustFixture.failure { try await fixture.fetch() }
+        #expect(refused.message.contains("was revoked"), "\(refused)")
+        let used = await TrustFixture.failure {
+            try await fixture.host.state(channel: "stable", kernel: fixture.kernel)
+        }
+        #expect(used.message.contains("was revoked"), "\(used)")
+        // What the administrator said first does not silently count again.
+        let first = try TrustPolicy(parsing: Files.readText(fixture.folder + "/etc/trust"))
+        let accepted = await TrustFixture.failure { try await fixture.host.accept(first) }
+        #expect(accepted.status == .no, "\(accepted)")
+        try await fixture.host.accept(first, replacing: true)
+        #expect(try fixture.host.policy() == first)
     }
 
     @Test func anotherHistoryOfTheSameLength() async throws {

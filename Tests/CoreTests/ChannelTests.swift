@@ -55,6 +55,7 @@ import Testing
         }
         for text in [
             "2026-02-30T00:00:00Z", "2026-11-27", "2026-11-27T24:00:00Z", "2026-11-27T12:00:00+01:00", "",
+            "٢٠٢٦-11-27T12:00:00Z",
         ] {
             #expect(CalendarTime.parse(text) == nil, "\(text)")
         }
@@ -187,6 +188,49 @@ import Testing
         #expect(try await fixture.onServer("for-each-ref", "refs/notes").lines.count == 0)
     }
 
+    @Test("after a key was revoked, its updates are signed anew, and hosts go on")
+    func revokedKeysAreReplaced() async throws {
+        let fixture = try await TrustFixture()
+        let bob = try await fixture.signer("bob", [.root, .release])
+        try await fixture.chain { $0.signers.append(bob) }
+        try await fixture.accept()
+        let one = try await fixture.list("one")
+        try await fixture.publish()
+        try await fixture.fetch()
+        try await fixture.sign(as: "bob")
+        try await fixture.chain { $0.revoked[$0.signers[0].key.fingerprint] = "lost" }
+        let early = await TrustFixture.failure { try await fixture.store.add([one], to: fixture.channel) }
+        #expect(early.message.contains("0 of 1 signers") || early.message.contains("was revoked"), "\(early)")
+        // Bob has looked at what the channel says.
+        try await fixture.store.renew(fixture.channel, cosign: true)
+        let stored = try #require(
+            try await UpdateStore(fixture.publisher.repository).list(pattern: one.ref).first)
+        try await fixture.store.add([stored], to: fixture.channel)
+        let sent = try await fixture.publish()
+        #expect(sent.contains { $0.ref == one.ref && $0.kind == "+" }, "\(sent)")
+        let fetched = try await fixture.fetch()
+        #expect(fetched.updates == [one.id])
+        let state = try await fixture.host.state(channel: "stable", kernel: fixture.kernel)
+        _ = try await fixture.host.load(state.index.entries[0], of: state)
+    }
+
+    @Test("what a server made up is not taken over, and not signed on the way")
+    func pullBelievesNobody() async throws {
+        let fixture = try await TrustFixture()
+        try await fixture.list("one")
+        try await fixture.publish()
+        let ref = try fixture.channel.ref
+        let before = try await fixture.publisher.git("rev-parse", ref)
+        try await fixture.forge(ref, parents: [before]) { $0.replacing("Serial: 1", with: "Serial: 2") }
+        let pulled = await TrustFixture.failure { try await fixture.store.pull(from: fixture.server) }
+        #expect(pulled.message.contains("it is not signed"), "\(pulled)")
+        #expect(try await fixture.publisher.git("rev-parse", ref) == before)
+        // Also where it got there in another way.
+        try await fixture.publisher.git("fetch", "-q", fixture.server, "+\(ref):\(ref)")
+        let signed = await TrustFixture.failure { try await fixture.list("two") }
+        #expect(signed.message.contains("it is not signed"), "\(signed)")
+    }
+
     @Test func whatIsNeededMustBeListedFirst() async throws {
         let fixture = try await TrustFixture()
         var manifest = GitFixture.update(functions: ["two"]).manifest
@@ -235,6 +279,10 @@ import Testing
         #expect(try steps(index(), [1, 2, 3], "v1") == ["+0-23"])
         #expect(try steps(index(withdrawn: 2), [1, 2, 3]) == ["+0-23"])
         #expect(try steps(index(withdrawn: 1), [1]) == ["+2-1", "+3-"])
+        // What a later step replaces stays until then.
+        var later = index()
+        later.entries[3].supersedes = [Self.digests[1]]
+        #expect(try steps(later, [0, 1]) == ["+2-0", "+3-1"])
     }
 
     @Test func aHostKnowsHowItStands() throws {

@@ -71,6 +71,63 @@ import Testing
         }
     }
 
+    @Test("a policy of an older number is none that goes on, whoever made it")
+    func anOlderPolicyIsRefused() async throws {
+        let fixture = try await TrustFixture()
+        try await fixture.list("one")
+        let bob = try await fixture.signer("bob", [.release])
+        let second = try await fixture.chain { $0.signers.append(bob) }
+        try await fixture.publish()
+        let eve = try await fixture.signer("eve", TrustRole.allCases)
+        var forged = TrustPolicy(serial: 1)
+        forged.signers = [eve]
+        let repository = try await fixture.publisher.repository
+        func commit(_ parents: [String]) throws -> String {
+            try repository.writeCommit(
+                tree: repository.writeTree(files: ["policy": Array(forged.text.utf8)]), message: "eve",
+                parents: parents, identity: ("e <e> 1 +0000", "e <e> 1 +0000"))
+        }
+        let tip = try await fixture.publisher.git("rev-parse", TrustChain.ref)
+        let child = await TrustFixture.failure {
+            try await judge(fixture, TrustChain.ref, new: commit([tip]))
+        }
+        #expect(child.status == .verificationRefused && child.message.contains("goes back"), "\(child)")
+        // The same as the first one of a server whose administrator has said whom to trust.
+        let anchor = fixture.folder + "/anchor"
+        try Files.write(second.text, to: anchor)
+        let first = try commit([])
+        try await fixture.publisher.git("push", "-q", fixture.server, "\(first):refs/quarantine/\(first)")
+        let gate = Gatekeeper(try await Repository(directory: fixture.server), anchor: anchor)
+        let early = await TrustFixture.failure {
+            try await gate.judge(TrustChain.ref, old: Self.zero, new: first)
+        }
+        #expect(early.status == .verificationRefused && early.message.contains("goes back"), "\(early)")
+    }
+
+    @Test func whatIsSignedAnewMayTakeItsPlace() async throws {
+        let fixture = try await TrustFixture()
+        let one = try await fixture.list("one")
+        let bob = try await fixture.signer("bob", [.root, .release])
+        try await fixture.chain { $0.signers.append(bob) }
+        try await fixture.publish()
+        try await fixture.sign(as: "bob")
+        let repository = try await fixture.publisher.repository
+        let old = try repository.signedCommit(one.commit)
+        func anew(_ message: String) async throws -> String {
+            try await repository.writeSignedCommit(tree: old.tree, message: message, parents: [])
+        }
+        // Alice's still counts.
+        let early = await TrustFixture.failure { try await judge(fixture, one.ref, new: anew(old.message)) }
+        #expect(early.message.contains("never changes"), "\(early)")
+        try await fixture.chain { $0.revoked[$0.signers[0].key.fingerprint] = "lost" }
+        try await fixture.publisher.git("push", "-q", fixture.server, TrustChain.ref)
+        let other = await TrustFixture.failure {
+            try await judge(fixture, one.ref, new: anew(old.message + "x\n"))
+        }
+        #expect(other.message.contains("never changes"), "\(other)")
+        try await judge(fixture, one.ref, new: anew(old.message))
+    }
+
     @Test func aPolicyNobodySignedIsRefused() async throws {
         let fixture = try await TrustFixture()
         try await fixture.list("one")

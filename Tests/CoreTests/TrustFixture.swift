@@ -52,7 +52,7 @@ final class TrustFixture: Sendable {
         guard let policy = try await TrustChain(publisher.repository).policy() else {
             throw Failure("no policy")
         }
-        try host.accept(policy)
+        try await host.accept(policy)
     }
 
     var store: ChannelStore { get async throws { ChannelStore(try await publisher.repository) } }

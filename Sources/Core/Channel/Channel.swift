@@ -59,6 +59,9 @@ public struct ChannelState: Sendable {
             id: "", tree: "", parents: [], time: 0, message: "", signature: nil, payload: [])
     }
 
+    /// SHA-256 of what was signed.
+    var digest: String { sha256(commit.payload) }
+
     /// The first line of its message.
     public var subject: String { commit.message.lines.first.map(String.init) ?? "" }
 
@@ -78,12 +81,14 @@ public struct ChannelState: Sendable {
         guard try commit.trailer("Channel") == name.ref else {
             throw wrong("is one of '\(try commit.trailer("Channel"))'")
         }
-        let files = try repository.files(tree: commit.tree, limit: ChannelIndex.limit)
-        guard files.count == 1, let bytes = files[ChannelIndex.path] else { throw wrong("holds no index") }
+        guard
+            let bytes = try repository.onlyFile(
+                ChannelIndex.path, tree: commit.tree, limit: ChannelIndex.limit)
+        else { throw wrong("holds no index") }
         guard try commit.trailer("Index") == "sha256:" + sha256(bytes) else {
             throw wrong("holds another index than it says")
         }
-        guard let serial = Int(try commit.trailer("Serial")), serial > 0 else {
+        guard let serial = Int(try commit.trailer("Serial")), (1...1 << 32).contains(serial) else {
             throw wrong("has no serial number")
         }
         guard let until = CalendarTime.parse(try commit.trailer("Valid-Until")) else {
@@ -125,7 +130,10 @@ public enum CalendarTime {
 
     /// Seconds since 1970; nil where it is not such a text.
     public static func parse(_ text: String) -> Int64? {
-        guard let match = text.wholeMatch(of: /(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z/) else {
+        guard
+            let match = text.wholeMatch(
+                of: /([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z/)
+        else {
             return nil
         }
         var parts = tm()

@@ -91,7 +91,7 @@ public struct ChannelIndex: Sendable, Equatable {
                 let rest = words.count == 3 ? words[2].split(separator: " ").map { String($0) } : []
                 guard rest.count == 2, Self.isDigest(words[1], 64), Self.isDigest(rest[0], 40),
                     let size = Int(rest[1]),
-                    size >= 0, places[words[1]] == nil
+                    (0...1 << 28).contains(size), places[words[1]] == nil
                 else { throw wrong(line) }
                 places[words[1]] = entries.count
                 entries.append(ChannelEntry(id: words[1], commit: rest[0], size: size))

@@ -25,7 +25,14 @@ public struct ChannelPlan: Sendable, Equatable {
         // What stands on another new one is matched with memory as that has left it.
         let names = Set(new.map(\.id))
         let first = new.filter { names.isDisjoint(with: $0.depends) }
-        if !first.isEmpty || !old.isEmpty { steps.append(Step(new: first, old: old)) }
-        for entry in new where !names.isDisjoint(with: entry.depends) { steps.append(Step(new: [entry])) }
+        // What something later replaces stays until that comes.
+        let later = new.filter { !names.isDisjoint(with: $0.depends) }
+        let kept = old.intersection(later.flatMap(\.supersedes)).subtracting(first.flatMap(\.supersedes))
+        if !first.isEmpty || old != kept { steps.append(Step(new: first, old: old.subtracting(kept))) }
+        var rest = kept
+        for entry in later {
+            steps.append(Step(new: [entry], old: rest.intersection(entry.supersedes)))
+            rest.subtract(entry.supersedes)
+        }
     }
 }

@@ -7,6 +7,9 @@ public struct ChannelStore: Sendable {
     /// How long what a channel says is believed, in seconds, from the moment that it is said.
     public var validity: Int64 = 30 * 86400
 
+    /// Of this clone alone: which updates were signed anew, because their signatures count no more.
+    static let anew = "refs/ksplice-local/anew/"
+
     public init(_ repository: Repository) { self.repository = repository }
 
     /// All channels, or those of one kernel.
@@ -43,23 +46,29 @@ public struct ChannelStore: Sendable {
     /// - Parameters:
     ///   - subject: one line of what is done.
     ///   - signing: updates whose commits are to be signed on the way, where they are not yet.
+    ///   - vouching: what it says already is taken over by the user's own signature, whoever has said it.
     ///   - trailers: more to be said, without `Ksplice-`.
     @discardableResult
     public func append(
         to name: ChannelName, _ subject: String, signing updates: [StoredUpdate] = [],
-        trailers: [(String, String)] = [], evenIfUnchanged: Bool = false,
+        trailers: [(String, String)] = [], evenIfUnchanged: Bool = false, vouching: Bool = false,
         _ change: (inout ChannelIndex, _ commits: [String: String]) throws -> Void
     ) async throws -> ChannelState {
         var signed: [String: String] = [:]
         for update in updates { signed[update.ref] = try await signedCommit(update) }
         let commits = Dictionary(
             updates.map { ($0.id, signed[$0.ref] ?? $0.commit) }, uniquingKeysWith: { first, _ in first })
-        let names = [name.ref] + signed.keys.sorted()
+        let marks = signed.keys.map { Self.anew + $0.dropFirst(UpdateStore.prefix.count) }
+        let names = [name.ref] + signed.keys.sorted() + marks
         var last = Failure("cannot change '\(name.ref)'", status: .busy)
         // Signing may ask its user for a pass phrase: so it is not done again unless somebody was faster.
         for _ in 0..<5 {
             let now = try await repository.references(names)
             let before = try now[name.ref].map { try ChannelState($0, of: name, in: repository) }
+            // What nobody has signed is not signed on the way.
+            if let before, !vouching, let policy = try await TrustChain(repository).policy() {
+                try await policy.check(before, in: repository, threshold: 1)
+            }
             var index = before?.index ?? ChannelIndex()
             try change(&index, commits)
             if let before, before.index == index, !evenIfUnchanged { return before }
@@ -71,8 +80,16 @@ public struct ChannelStore: Sendable {
                 tree: tree, message: message, parents: before.map { [$0.commit.id] } ?? [])
             var changes: [ReferenceUpdate] = [.init(name: name.ref, new: commit, old: now[name.ref])]
             for (ref, new) in signed where now[ref] != new {
-                guard let old = now[ref] else { throw Failure("no such update: '\(ref)'", status: .notFound) }
+                guard let old = now[ref], updates.contains(where: { $0.ref == ref && $0.commit == old })
+                else {
+                    throw Failure("'\(ref)' was changed meanwhile", status: .busy, hint: "try again")
+                }
                 changes.append(.init(name: ref, new: new, old: old))
+                // It may be published with a signature that counts no more.
+                if try repository.signedCommit(old).signature != nil {
+                    let mark = Self.anew + ref.dropFirst(UpdateStore.prefix.count)
+                    changes.append(.init(name: mark, new: new, old: now[mark]))
+                }
             }
             do {
                 try await repository.updateReferences(changes, reason: "ksplice: channel \(name.name)")
@@ -86,10 +103,16 @@ public struct ChannelStore: Sendable {
         throw last
     }
 
-    /// The same update with a signature; what is signed stays as it is.
+    /// The same update with a signature that counts; one that has it stays as it is.
     private func signedCommit(_ update: StoredUpdate) async throws -> String {
         let commit = try repository.signedCommit(update.commit)
-        if commit.signature != nil { return update.commit }
+        let policy = try await TrustChain(repository).policy()
+        if let policy {
+            let signer = try? await policy.signer(of: commit, roles: [.release], what: "it")
+            if signer != nil { return update.commit }
+        } else if commit.signature != nil {
+            return update.commit
+        }
         return try await repository.writeSignedCommit(
             tree: commit.tree, message: commit.message, parents: commit.parents)
     }
@@ -125,7 +148,12 @@ extension ChannelStore {
             release.map { "release \($0)" + (listed.isEmpty ? "" : ": " + listed) } ?? "add \(listed)"
         let trailers = release.map { [("Release-Tag", $0 + (tag.map { " " + $0 } ?? ""))] } ?? []
         return try await append(to: name, subject, signing: updates, trailers: trailers) { index, commits in
-            for var entry in entries where index.entry(entry.id) == nil {
+            for var entry in entries {
+                if let place = index.entries.firstIndex(where: { $0.id == entry.id }) {
+                    // It may have been signed anew.
+                    index.entries[place].commit = commits[entry.id] ?? entry.commit
+                    continue
+                }
                 entry.commit = commits[entry.id] ?? entry.commit
                 entry.supersedes = Self.superseded(by: entry.id, index, supersedes, sources)
                 let known = Set(index.entries.map(\.id))
@@ -188,7 +216,9 @@ extension ChannelStore {
         guard try await state(name) != nil else {
             throw Failure("no such channel: '\(name.name)'", status: .notFound)
         }
-        return try await append(to: name, cosign ? "agreed" : "renewed", evenIfUnchanged: true) { _, _ in }
+        return try await append(
+            to: name, cosign ? "agreed" : "renewed", evenIfUnchanged: true, vouching: cosign
+        ) { _, _ in }
     }
 
     private func cves(of update: StoredUpdate) async throws -> [String] {

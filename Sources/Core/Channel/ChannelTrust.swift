@@ -4,7 +4,10 @@
 
 extension TrustPolicy {
     /// Fails unless the newest state of a channel was signed as this policy wants it. It need not be valid any more.
-    public func check(_ tip: ChannelState, in repository: Repository) async throws {
+    public func check(
+        _ tip: ChannelState, in repository: Repository, threshold: Int? = nil
+    ) async throws {
+        let threshold = threshold ?? self.threshold(.release)
         let what = "channel '\(tip.name.name)'"
         var commit = tip.commit
         _ = try await signer(of: commit, roles: [.release, .renew], what: what)
@@ -15,17 +18,21 @@ extension TrustPolicy {
             if let signer = try? await signer(of: commit, what: what), signer.roles.contains(.release) {
                 agreed.insert(signer)
             }
-            if distinct(agreed) >= threshold(.release) { return }
-            guard let parent = commit.parents.first, serial > 1 else { break }
+            let isEnough = distinct(agreed) >= threshold
+            guard let parent = commit.parents.first, serial > 1 else {
+                if isEnough { return }
+                break
+            }
             let before = try ChannelState(parent, of: tip.name, in: repository)
             guard before.serial == serial - 1 else {
                 throw Failure("'\(tip.name.ref)' leaves out serial numbers", status: .verificationRefused)
             }
+            if isEnough { return }
             guard before.commit.tree == tip.commit.tree else { break }
             (commit, serial) = (before.commit, before.serial)
         }
         throw Failure(
-            "\(what) is not to be trusted: \(distinct(agreed)) of \(threshold(.release)) signers have agreed to what it says",
+            "\(what) is not to be trusted: \(distinct(agreed)) of \(threshold) signers have agreed to what it says",
             status: .verificationRefused,
             hint: "another signer says so with 'git ksplice channel sign \(tip.name.name)'")
     }

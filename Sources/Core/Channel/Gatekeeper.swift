@@ -25,14 +25,19 @@ public struct Gatekeeper: Sendable {
     ///   - new: the one that it is to have, all zeros for none.
     public func judge(_ ref: String, old: String, new: String) async throws {
         let isNotes = ref.hasPrefix("refs/notes/ksplice/")
-        guard isNotes || ref.hasPrefix("refs/ksplice/") || ref.hasPrefix("refs/ksplice-") else { return }
+        guard
+            isNotes || ref == "refs/ksplice" || ref.hasPrefix("refs/ksplice/")
+                || ref.hasPrefix("refs/ksplice-")
+        else { return }
         guard Set(new) != Self.none else {
             throw refusal(
                 "'\(ref)' cannot be deleted", "an update is taken out of use with git ksplice withdraw")
         }
         let isNew = Set(old) == Self.none
         if !isNew, !ref.hasPrefix(UpdateStore.prefix) {
-            let grows = try await repository.git(["merge-base", "--is-ancestor", old, new]).run().succeeded
+            let grows = try await repository.git(
+                ["merge-base", "--is-ancestor", old, new], environment: ["GIT_NO_REPLACE_OBJECTS": "1"]
+            ).run().succeeded
             guard grows else {
                 throw refusal("'\(ref)' only grows", "git ksplice channel pull, then publish again")
             }
@@ -48,10 +53,22 @@ public struct Gatekeeper: Sendable {
         guard ref.hasPrefix(UpdateStore.prefix) else {
             throw refusal("'\(ref)' is not a ref that is published", "git ksplice publish sends what is")
         }
-        guard isNew || old == new else {
+        var isAllowed = isNew || old == new
+        if !isAllowed { isAllowed = try await isSignedAnew(old, new, policy) }
+        guard isAllowed else {
             throw refusal("'\(ref)' never changes", "another update has another identity: git ksplice create")
         }
         try await judgeUpdate(ref, new, policy)
+    }
+
+    /// Whether an update stays what it is, and has a signature that counts in place of one that counts no more.
+    private func isSignedAnew(_ old: String, _ new: String, _ policy: TrustPolicy) async throws -> Bool {
+        let (before, after) = try (repository.signedCommit(old), repository.signedCommit(new))
+        guard before.tree == after.tree, before.message == after.message, before.parents == after.parents
+        else {
+            return false
+        }
+        return (try? await policy.signer(of: before, roles: [.release], what: "it")) == nil
     }
 
     private func trusted() async throws -> TrustPolicy {
@@ -68,11 +85,11 @@ public struct Gatekeeper: Sendable {
         if let old {
             let before = try chain.links(from: old, downTo: 1).last?.policy
             guard let before else { throw refusal("'\(TrustChain.ref)' holds no policy", "git fsck") }
-            _ = try await chain.follow(from: before, to: new)
+            _ = try await chain.reach(new, from: before)
             return
         }
         if let anchor {
-            _ = try await chain.follow(from: TrustPolicy(parsing: Files.readText(anchor)), to: new)
+            _ = try await chain.reach(new, from: TrustPolicy(parsing: Files.readText(anchor)))
             return
         }
         guard let first = try chain.links(from: new, downTo: 1).first else {
@@ -81,18 +98,27 @@ public struct Gatekeeper: Sendable {
         // At least its own signers stand behind it.
         var before = first.policy
         before.serial -= 1
-        _ = try await chain.follow(from: before, to: new)
+        _ = try await chain.reach(new, from: before)
     }
 
     private func judgeProgress(_ state: ChannelState, from old: String?) throws {
-        var serial = 0
+        var (serial, before) = (0, state)
         if let old { serial = try ChannelState(old, of: state.name, in: repository).serial }
-        guard state.serial > serial else {
-            throw refusal("'\(state.name.ref)' goes back in its serial numbers", "git ksplice channel log")
+        // Each number is there, and nothing between is somebody else's.
+        while before.serial > serial + 1, let parent = before.commit.parents.first {
+            let older = try ChannelState(parent, of: state.name, in: repository)
+            guard older.serial == before.serial - 1 else { break }
+            before = older
+        }
+        guard before.serial == serial + 1 else {
+            throw refusal(
+                "'\(state.name.ref)' goes back in its serial numbers, or leaves some out",
+                "git ksplice channel log")
         }
     }
 
-    private func judgeUpdate(_ ref: String, _ id: String, _ policy: TrustPolicy) async throws {
+    /// Fails unless a commit is an update that may stand at this ref.
+    func judgeUpdate(_ ref: String, _ id: String, _ policy: TrustPolicy) async throws {
         let commit = try repository.signedCommit(id)
         let parts = ref.dropFirst(UpdateStore.prefix.count).split(separator: "/").map { String($0) }
         guard parts.count == 3, ChannelIndex.isDigest(parts[2], 64) else {

@@ -95,6 +95,9 @@ public struct Publisher: Sendable {
     /// What others have written beside commits there comes here, line by line.
     private func mergeNotes() async throws {
         let place = "refs/notes/ksplice-incoming/"
+        try await repository.changeReferences([place], reason: "ksplice: publish") { now in
+            now.sorted { $0.key < $1.key }.map { .init(name: $0.key, new: nil, old: $0.value) }
+        }
         let fetched = try await repository.git([
             "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options", remote,
             "+refs/notes/ksplice/*:\(place)*",
@@ -105,12 +108,7 @@ public struct Publisher: Sendable {
         for (ref, commit) in try await repository.references([place]).sorted(by: { $0.key < $1.key }) {
             let own = "refs/notes/ksplice/" + ref.dropFirst(place.count)
             if let present = try await repository.references([own])[own] {
-                if present != commit {
-                    try await repository.git([
-                        "notes", "--ref", own, "merge", "-q", "-s", "cat_sort_uniq", ref,
-                    ])
-                    .check("cannot merge '\(own)'")
-                }
+                if present != commit { try await merge(ref, into: own, at: present) }
             } else {
                 try await repository.updateReferences(
                     [.init(name: own, new: commit, old: nil)], reason: "ksplice: publish")
@@ -118,6 +116,21 @@ public struct Publisher: Sendable {
             try await repository.updateReferences(
                 [.init(name: ref, new: nil, old: commit)], reason: "ksplice: publish")
         }
+    }
+
+    /// Beside the notes themselves: somebody may write to them meanwhile, and git would not see that.
+    private func merge(_ ref: String, into own: String, at present: String) async throws {
+        let beside = "refs/notes/ksplice-merge"
+        let before = try await repository.references([beside])[beside]
+        try await repository.updateReferences(
+            [.init(name: beside, new: present, old: before)], reason: "ksplice: publish")
+        try await repository.git(["notes", "--ref", beside, "merge", "-q", "-s", "cat_sort_uniq", ref])
+            .check("cannot merge '\(own)'")
+        guard let merged = try await repository.references([beside])[beside] else { return }
+        try await repository.updateReferences(
+            [
+                .init(name: own, new: merged, old: present), .init(name: beside, new: nil, old: merged),
+            ], reason: "ksplice: publish")
     }
 
     private struct Push {
@@ -129,13 +142,16 @@ public struct Publisher: Sendable {
     }
 
     private func push(_ refs: [String], isDryRun: Bool) async throws -> Push {
+        // An update that was signed anew is another commit, and none that follows the one before.
+        let local = try await repository.references([ChannelStore.anew])
+        let anew = Set(local.keys.map { UpdateStore.prefix + $0.dropFirst(ChannelStore.anew.count) })
         let flags = [
             "-c", "advice.pushUpdateRejected=false", "push", "--atomic", "--porcelain", "--no-verify",
             "--no-signed", "--recurse-submodules=no",
         ]
         let result = try await repository.git(
             flags + (isDryRun ? ["--dry-run"] : []) + ["--end-of-options", remote]
-                + refs.map { "\($0):\($0)" }
+                + refs.map { "\(anew.contains($0) ? "+" : "")\($0):\($0)" }
         ).run()
         var push = Push(status: result.status, said: result.errorText.trimmed)
         for line in result.text.lines {
@@ -158,77 +174,9 @@ public struct Publisher: Sendable {
         let channels = push.rejected.filter { $0.hasPrefix(ChannelName.prefix) || $0 == TrustChain.ref }
         let isBehind = push.reasons.contains { $0.contains("fetch first") || $0.contains("non-fast-forward") }
         return Failure(
-            "'\(remote)' refuses what was to be published; nothing of it is there\n\(push.said)",
+            "'\(remote)' refuses what was to be published; no channel, update or note of it is there\n\(push.said)",
             status: isBehind ? .stale : .fatal,
             hints: isBehind && !channels.isEmpty
                 ? ["somebody was faster: git ksplice channel pull \(remote)"] : [])
-    }
-}
-
-extension ChannelStore {
-    /// Takes over what others have published of channels and the policy of trust. What was done here and not published yet is
-    /// put behind it, signed anew.
-    ///
-    /// - Returns: the names of what moved.
-    public func pull(from remote: String) async throws -> [String] {
-        let place = "refs/ksplice-incoming/"
-        let fetched = try await repository.git([
-            "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options", remote,
-            "+refs/ksplice/channels/*:\(place)channels/*", "+refs/ksplice/trust/*:\(place)trust/*",
-            "+refs/ksplice/updates/*:\(place)updates/*",
-        ]).run()
-        guard fetched.succeeded else {
-            throw Failure("cannot fetch from '\(remote)': \(Repository.words(of: fetched))")
-        }
-        let arrived = try await repository.references([place])
-        var moved: [String] = []
-        for (from, theirs) in arrived.sorted(by: { $0.key > $1.key }) {
-            let ref = "refs/ksplice/" + from.dropFirst(place.count)
-            let ours = try await repository.references([ref])[ref]
-            let new = try await merged(ref, ours: ours, theirs: theirs)
-            var changes = [ReferenceUpdate(name: from, new: nil, old: theirs)]
-            if new != ours {
-                changes.append(.init(name: ref, new: new, old: ours))
-                moved.append(ref)
-            }
-            try await repository.updateReferences(changes, reason: "ksplice: pull")
-        }
-        return moved.sorted()
-    }
-
-    private func merged(_ ref: String, ours: String?, theirs: String) async throws -> String {
-        guard let ours, ours != theirs else { return theirs }
-        func isBefore(_ a: String, _ b: String) async throws -> Bool {
-            try await repository.git(["merge-base", "--is-ancestor", a, b]).run().succeeded
-        }
-        if try await isBefore(ours, theirs) { return theirs }
-        if try await isBefore(theirs, ours) { return ours }
-        guard let name = ChannelName(ref: ref) else {
-            // An update of the same identity that two have signed: theirs is published.
-            if ref.hasPrefix(UpdateStore.prefix) { return theirs }
-            throw Failure(
-                "'\(ref)' was changed here and in the other repository", status: .stale,
-                hint: "to give up what was done here: git update-ref \(ref) \(theirs)")
-        }
-        let (own, other) = try (
-            ChannelState(ours, of: name, in: repository), ChannelState(theirs, of: name, in: repository)
-        )
-        var index = other.index
-        for entry in own.index.entries {
-            if let place = index.entries.firstIndex(where: { $0.id == entry.id }) {
-                index.entries[place].withdrawn = index.entries[place].withdrawn ?? entry.withdrawn
-            } else {
-                index.entries.append(entry)
-            }
-        }
-        for release in own.index.releases where !index.releases.contains(where: { $0.name == release.name }) {
-            index.releases.append((release.name, index.entries.count))
-        }
-        if index == other.index { return theirs }
-        let tree = try repository.writeTree(files: [ChannelIndex.path: Array(index.text.utf8)])
-        let message = ChannelState.message(
-            "merge what was done here", name: name, index: index, serial: other.serial + 1,
-            validUntil: CalendarTime.now + validity, extra: [])
-        return try await repository.writeSignedCommit(tree: tree, message: message, parents: [theirs])
     }
 }

@@ -32,7 +32,7 @@ public struct Subscription: Sendable {
     /// The repository; nil where nothing was ever fetched.
     public func repository() async throws -> Repository? {
         guard Files.isDirectory(repositoryPath) else { return nil }
-        return try await Repository(directory: repositoryPath)
+        return try await Repository(only: repositoryPath)
     }
 
     private func created() async throws -> Repository {
@@ -48,7 +48,7 @@ public struct Subscription: Sendable {
         guard rename(unfinished, repositoryPath) == 0 else {
             throw Failure.system("make", repositoryPath, errno: errno)
         }
-        return try await Repository(directory: repositoryPath)
+        return try await Repository(only: repositoryPath)
     }
 
     // MARK: - Fetching
@@ -58,15 +58,18 @@ public struct Subscription: Sendable {
     /// - Parameters:
     ///   - source: a URL, a path, or a bundle's file; nil for where it came from last time.
     ///   - channel: `stable`, ...
+    ///   - release: also what this release has, for a host that is to have that.
     /// - Throws: `wrongKernel` where the source has no such channel for this kernel; `verificationRefused`; `stale` where
     ///   everything is in order, but too old: then it is stored all the same.
-    public func fetch(from source: String?, channel: String, kernel: KernelIdentity) async throws -> Fetched {
+    public func fetch(
+        from source: String?, channel: String, release: String? = nil, kernel: KernelIdentity
+    ) async throws -> Fetched {
         let repository = try await created()
         let name = try ChannelName(kernel, channel)
         return try await DurableFolder(folder).locked(patience: 30) {
             let place: String
             if let source { place = source } else { place = try await knownSource(repository) }
-            let fetched = try await fetch(place, name, repository)
+            let fetched = try await fetch(place, name, release, repository)
             try await repository.setConfig("ksplice.source", place)
             try fetched.state.checkValidity()
             return fetched
@@ -81,43 +84,61 @@ public struct Subscription: Sendable {
         return source
     }
 
-    private func fetch(_ source: String, _ name: ChannelName, _ repository: Repository) async throws
+    /// What was fetched and refused is there until it is swept.
+    private func collectGarbage(_ repository: Repository) async throws {
+        let packs = try Files.list(repository.commonDirectory + "/objects/pack").count {
+            $0.hasSuffix(".pack")
+        }
+        guard packs > 20 else { return }
+        try await repository.git(["gc", "-q", "--prune=now"]).check("cannot sweep '\(repositoryPath)'")
+    }
+
+    private func fetch(_ source: String, _ name: ChannelName, _ release: String?, _ repository: Repository)
+        async throws
         -> Fetched
     {
         let incoming = Incoming(repository, source)
         try await incoming.clear()
+        try await collectGarbage(repository)
         // Whoever sends it decides how much that is, up to here.
-        try await incoming.fetch(
-            [TrustChain.ref, name.ref].map { incoming.pattern($0) }, limit: 64 << 20)
-        let now = try await repository.references([Incoming.prefix])
-        guard let tip = now[incoming.place(name.ref)] else {
+        _ = try await incoming.fetchIfThere(TrustChain.ref, limit: 1 << 24)
+        let root = try await repository.references([Incoming.prefix])[incoming.place(TrustChain.ref)]
+        var policy = try memory.policy()
+        if let root {
+            policy = try await TrustChain(repository).follow(from: policy, to: root)
+            // At once: a key that is revoked is so, whatever else is wrong with what was sent.
+            try memory.learn(policy)
+        }
+        _ = try await incoming.fetchIfThere(name.ref, limit: 1 << 26)
+        guard let tip = try await repository.references([Incoming.prefix])[incoming.place(name.ref)] else {
             throw Failure(
                 "'\(source)' has no channel '\(name.name)' for this kernel (\(name.arch), \(name.kernel.prefix(12)))",
                 status: .wrongKernel, hint: "uname -r; git ksplice fetch --channel NAME")
         }
-        let root = now[incoming.place(TrustChain.ref)]
-        var policy = try memory.policy()
-        if let root { policy = try await TrustChain(repository).follow(from: policy, to: root) }
         let state = try ChannelState(tip, of: name, in: repository)
         try await policy.check(state, in: repository)
         try memory.checkProgress(state, in: repository)
-        let updates = try await fetchUpdates(state, policy, incoming, repository)
+        let updates = try await fetchUpdates(state, release, policy, incoming, repository)
         try await commit(state, root: root, updates, incoming, repository)
-        let isNew = try memory.accepted(name).map { $0.commit != tip } ?? true
+        let isNew = try memory.accepted(name).map { $0.digest != state.digest } ?? true
         // Afterwards: what is not remembered is fetched again, what is remembered must be here.
-        try memory.learn(policy)
         try memory.accept(state)
         return Fetched(state: state, updates: updates.map(\.id), isNew: isNew)
     }
 
     /// Those that are not here yet, each checked.
     private func fetchUpdates(
-        _ state: ChannelState, _ policy: TrustPolicy, _ incoming: Incoming, _ repository: Repository
+        _ state: ChannelState, _ release: String?, _ policy: TrustPolicy, _ incoming: Incoming,
+        _ repository: Repository
     ) async throws -> [ChannelEntry] {
         let present = try await repository.references([
             "\(UpdateStore.prefix)\(state.name.arch)/\(state.name.kernel)"
         ])
-        let wanted = try state.index.wanted()
+        var wanted = try state.index.wanted()
+        if let release {
+            let known = Set(wanted.map(\.id))
+            wanted += try state.index.wanted(release: release).filter { !known.contains($0.id) }
+        }
         let missing = wanted.filter { present[state.name.ref(of: $0)] != $0.commit }
         if !missing.isEmpty {
             // Git compresses; what lies beside the files are a few objects each.
@@ -173,11 +194,26 @@ public struct Subscription: Sendable {
     public func policy() throws -> TrustPolicy { try memory.policy() }
 
     /// Lets this host trust the signers of a policy, in place of what its administrator has said before.
-    public func accept(_ policy: TrustPolicy) throws {
-        let anchor = DurableFolder(memory.anchor.directoryPart)
-        try anchor.create()
-        try anchor.write(
-            Array(policy.text.utf8), to: String(memory.anchor.split(separator: "/").last ?? "trust"))
+    ///
+    /// - Parameter replacing: also in place of a newer policy that was learned since.
+    public func accept(_ policy: TrustPolicy, replacing: Bool = false) async throws {
+        try DurableFolder(folder).create()
+        try await DurableFolder(folder).locked(patience: 30) {
+            if let learned = try memory.learned(), learned.serial > policy.serial, learned != policy {
+                guard replacing else {
+                    throw Failure(
+                        "this host has learned policy \(learned.serial) since, and follows that", status: .no,
+                        hint:
+                            "git ksplice trust show --host; --replace gives up what was learned, revocations, too"
+                    )
+                }
+                try memory.forget()
+            }
+            let anchor = DurableFolder(memory.anchor.directoryPart)
+            try anchor.create()
+            try anchor.write(
+                Array(policy.text.utf8), to: String(memory.anchor.split(separator: "/").last ?? "trust"))
+        }
     }
 
     /// The newest state of a channel that was fetched, checked once more. Fails where there is none, and where it is out of date
@@ -210,7 +246,8 @@ public struct Subscription: Sendable {
         guard let repository = try await repository(), let id = try await repository.references([ref])[ref]
         else {
             throw Failure(
-                "update \(entry.id.prefix(12)) is not here", status: .notFound, hint: "git ksplice fetch")
+                "update \(entry.id.prefix(12)) is not here", status: .notFound,
+                hint: "git ksplice fetch; for an older release, git ksplice fetch --release NAME")
         }
         try await check(entry, commit: id, state, memory.policy(), repository)
         return try await UpdateStore(repository).load(ref)
@@ -223,6 +260,8 @@ extension ChannelName {
 
 /// Refs as they arrived, before anybody looked at them.
 private struct Incoming: Sendable {
+    /// In seconds.
+    private static let patience = 1800
     static let prefix = "refs/ksplice-incoming/"
     let repository: Repository
     let source: String
@@ -231,8 +270,13 @@ private struct Incoming: Sendable {
 
     func place(_ ref: String) -> String { Self.prefix + ref.dropFirst("refs/".count) }
 
-    /// A refspec that may find nothing.
-    func pattern(_ ref: String) -> String { "+\(ref)*:\(place(ref))*" }
+    /// Whether there is such a ref.
+    func fetchIfThere(_ ref: String, limit: Int) async throws -> Bool {
+        do {
+            try await fetch(["+\(ref):\(place(ref))"], limit: limit)
+            return true
+        } catch let failure as Failure where failure.status == .notFound { return false }
+    }
 
     func clear() async throws {
         try await repository.changeReferences([Self.prefix], reason: "ksplice: fetch") { now in
@@ -245,18 +289,23 @@ private struct Incoming: Sendable {
         var command = repository.git(
             [
                 "-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1", "-c", "http.lowSpeedLimit=1000",
-                "-c",
-                "http.lowSpeedTime=60", "-c", "fetch.recurseSubmodules=no", "-c", "gc.auto=0", "fetch", "-q",
-                "--no-tags",
-                "--no-write-fetch-head", "--no-auto-maintenance", "--refmap=", "--end-of-options", source,
-            ] + refspecs)
-        // A shell's unit is half a kibibyte.
+                "-c", "http.lowSpeedTime=60", "-c", "fetch.recurseSubmodules=no", "-c", "gc.auto=0", "fetch",
+                "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--refmap=", "--stdin",
+                "--end-of-options", source,
+            ], input: Array((refspecs.joined(separator: "\n") + "\n").utf8))
+        // A shell's unit is half a kibibyte. Whoever sends nothing for ever is not waited for.
         command.arguments =
-            ["sh", "-c", "trap '' 25; ulimit -f \"$0\" && exec \"$@\"", "\(limit / 512 + 1)"]
-            + command.arguments
+            [
+                "timeout", "\(Self.patience)", "sh", "-c", "trap '' 25; ulimit -f \"$0\" && exec \"$@\"",
+                "\(limit / 512 + 1)",
+            ] + command.arguments
         let result = try await command.run()
         if result.succeeded { return }
         let said = Repository.words(of: result)
+        if result.status == 124 {
+            throw Failure(
+                "'\(source)' has not sent everything within \(Self.patience) seconds", status: .busy)
+        }
         if result.status == 128 + SIGXFSZ || said.contains("signal 25") || said.contains("File too large") {
             throw Failure(
                 "'\(source)' sends more than \(limit) bytes for what was asked", status: .verificationRefused,

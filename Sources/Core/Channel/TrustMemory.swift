@@ -2,7 +2,8 @@
 // back: the policy of trust as it is now, and how far each channel had come.
 //
 //     policy                              the newest policy that was learned
-//     channels/<arch>.<build-id>.<name>   the serial number and the commit of the newest state that was accepted
+//     channels/<arch>.<build-id>.<name>   the serial number of the newest state that was accepted, and the
+//                                       SHA-256 of what was signed of it
 
 import Glibc
 
@@ -28,8 +29,7 @@ struct TrustMemory: Sendable {
         try refuseForeignFile(anchor)
         try folder.refuseForeign(["channels"])
         let first = try TrustPolicy(parsing: Files.readText(anchor))
-        guard let bytes = try folder.read("policy") else { return first }
-        let learned = try TrustPolicy(parsing: String(decoding: bytes, as: UTF8.self))
+        guard let learned = try learned() else { return first }
         return learned.serial > first.serial ? learned : first
     }
 
@@ -41,15 +41,23 @@ struct TrustMemory: Sendable {
         }
     }
 
+    /// The newest policy that came through git; nil where none did.
+    func learned() throws -> TrustPolicy? {
+        try folder.read("policy").map { try TrustPolicy(parsing: String(decoding: $0, as: UTF8.self)) }
+    }
+
+    func forget() throws { try folder.remove("policy") }
+
     func learn(_ policy: TrustPolicy) throws { try folder.write(Array(policy.text.utf8), to: "policy") }
 
     private func file(_ name: ChannelName) -> String { "channels/\(name.arch).\(name.kernel).\(name.name)" }
 
-    /// The newest state that was accepted; nil where there was none.
-    func accepted(_ name: ChannelName) throws -> (serial: Int, commit: String)? {
+    /// The newest state that was accepted, by the digest of what was signed: a signature can be written in several ways, and
+    /// each gives another commit. Nil where there was none.
+    func accepted(_ name: ChannelName) throws -> (serial: Int, digest: String)? {
         guard let bytes = try folder.read(file(name)) else { return nil }
         let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
-        guard words.count == 2, let serial = Int(words[0]), ChannelIndex.isDigest(String(words[1]), 40) else {
+        guard words.count == 2, let serial = Int(words[0]), ChannelIndex.isDigest(String(words[1]), 64) else {
             throw Failure(
                 "'\(folder.path)/\(file(name))' is damaged", status: .verificationRefused,
                 hint: "whether an old state is being sent cannot be told any more; look at it, then remove it"
@@ -59,7 +67,7 @@ struct TrustMemory: Sendable {
     }
 
     func accept(_ state: ChannelState) throws {
-        try folder.write(Array("\(state.serial) \(state.commit.id)\n".utf8), to: file(state.name))
+        try folder.write(Array("\(state.serial) \(state.digest)\n".utf8), to: file(state.name))
     }
 
     /// Fails where a state is older than what was accepted, or another one in its place.
@@ -75,7 +83,7 @@ struct TrustMemory: Sendable {
         while before.serial > last.serial, let parent = before.commit.parents.first {
             before = try ChannelState(parent, of: state.name, in: repository)
         }
-        guard before.serial == last.serial, before.commit.id == last.commit else {
+        guard before.serial == last.serial, before.digest == last.digest else {
             throw Failure(
                 "\(what) does not go on from what was seen here: number \(last.serial) is another commit",
                 status: .verificationRefused, hint: "its history was written anew; ask who publishes it")

@@ -15,7 +15,7 @@ struct LibraryHandle: @unchecked Sendable {
         return status < 0 ? status : ks_git_configure()
     }()
 
-    init(opening directory: String) throws {
+    init(opening directory: String, withQuarantine: Bool) throws {
         guard Self.started >= 0 else { throw Failure("cannot initialise libgit2: error \(Self.started)") }
         let flags = GIT_REPOSITORY_OPEN_NO_SEARCH.rawValue | GIT_REPOSITORY_OPEN_BARE.rawValue
         var opened: OpaquePointer?
@@ -23,7 +23,7 @@ struct LibraryHandle: @unchecked Sendable {
             git_repository_open_ext(&opened, directory, flags, nil), "cannot open repository '\(directory)'")
         guard let opened else { throw Failure("cannot open repository '\(directory)'") }
         repository = opened
-        try Self.addQuarantine(opened)
+        if withQuarantine { try Self.addQuarantine(opened) }
     }
 
     /// What a push has brought lies in a folder of its own until the hooks have said yes (git-receive-pack(1)).

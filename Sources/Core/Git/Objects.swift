@@ -58,6 +58,31 @@ extension Repository {
         try withLibrary { try readBlob(path, tree: tree, in: $0) }
     }
 
+    /// The content of the only file of a tree; nil where the tree holds anything else, or the file is larger than `limit` bytes.
+    func onlyFile(_ name: String, tree: String, limit: Int) throws -> [UInt8]? {
+        try withLibrary { repository in
+            let id = try withObject(tree, GIT_OBJECT_TREE, in: repository) { object -> String? in
+                guard git_tree_entrycount(object) == 1, let entry = git_tree_entry_byname(object, name),
+                    git_tree_entry_type(entry) == GIT_OBJECT_BLOB
+                else { return nil }
+                return git_tree_entry_id(entry)?.pointee.name
+            }
+            guard let id, try size(of: id, in: repository) <= limit else { return nil }
+            return try blobContent(id, in: repository)
+        }
+    }
+
+    /// The size of an object, of which no more is read than that.
+    func size(of id: String, in repository: OpaquePointer) throws -> Int {
+        var name = try objectID(id)
+        var database: OpaquePointer?
+        try check(git_repository_odb(&database, repository), "cannot open the object database")
+        defer { git_odb_free(database) }
+        var (size, type) = (0, GIT_OBJECT_ANY)
+        try check(git_odb_read_header(&size, &type, database, &name), "cannot read '\(id)'")
+        return size
+    }
+
     /// All files of a tree by path. Fails where they are larger than `limit` bytes together (looked at before
     /// anything is read), and on anything that is not a plain file.
     public func files(tree: String, limit: Int = 1 << 28) throws -> [String: [UInt8]] {

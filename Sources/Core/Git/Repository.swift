@@ -14,6 +14,9 @@ public final class Repository: Sendable {
     public let worktree: String?
     public let isBare: Bool
 
+    /// Whether git's variables count for nothing.
+    let isOnly: Bool
+
     private let library = Mutex<LibraryHandle?>(nil)
 
     /// Finds the repository that a folder belongs to. Fails with git's words where there is none.
@@ -34,10 +37,23 @@ public final class Repository: Sendable {
             throw Failure(
                 "cannot use repository '\(answers[0])': its object format is \(answers[3]), not sha1")
         }
+        isOnly = false
         commonDirectory = answers[0]
         gitDirectory = answers[1]
         isBare = answers[2] == "true"
         worktree = answers.count > 4 && !isBare ? answers[4] : nil
+    }
+
+    /// A repository of this program's own, whatever the environment says of where git should look.
+    init(only path: String) async throws {
+        gitDirectory = try Files.absolute(path)
+        (commonDirectory, worktree, isBare, isOnly) = (gitDirectory, nil, true, true)
+        let found = try await git(["rev-parse", "--show-object-format"]).run()
+        guard found.succeeded, found.text.trimmed == "sha1" else {
+            throw Failure(
+                "'\(path)' is no repository: \(Self.words(of: found))", hint: "remove it, and fetch once more"
+            )
+        }
     }
 
     deinit {
@@ -50,11 +66,18 @@ public final class Repository: Sendable {
     /// Lends the library's handle. Calls must not be nested.
     func withLibrary<T: Sendable>(_ body: (OpaquePointer) throws -> T) throws -> T {
         try library.withLock { handle in
-            let open = try handle ?? LibraryHandle(opening: commonDirectory)
+            let open = try handle ?? LibraryHandle(opening: commonDirectory, withQuarantine: !isOnly)
             handle = open
             return try body(open.repository)
         }
     }
+
+    /// By these, somebody else's call of git would reach into a repository of our own.
+    private static let redirections = [
+        "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE", "GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS",
+    ]
 
     /// A call of the git program on this repository, which sees no index and no worktree of the user.
     func git(
@@ -65,6 +88,7 @@ public final class Repository: Sendable {
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE"] {
             values[name] = .some(nil)
         }
+        if isOnly { for name in Self.redirections { values[name] = .some(nil) } }
         values.merge(environment) { $1 }
         return Command(
             ["git", "--git-dir=" + gitDirectory] + arguments, directory: directory ?? gitDirectory,

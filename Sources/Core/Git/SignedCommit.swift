@@ -76,7 +76,9 @@ extension SignedCommit {
             }
             payload += raw
             switch words[0] {
-            case "tree": tree = words.count == 2 ? String(words[1]) : ""
+            case "tree":
+                guard tree.isEmpty else { throw damaged("has more than one tree") }
+                tree = words.count == 2 ? String(words[1]) : ""
             case "parent": parents.append(words.count == 2 ? String(words[1]) : "")
             case "committer": time = line.split(separator: " ").dropLast().last.flatMap { Int64($0) } ?? 0
             case "gpgsig-sha256": throw damaged("has a signature of another format")
@@ -92,6 +94,10 @@ extension Repository {
     /// Reads a commit with its signature. Objects that stand in the place of others (`git replace`) do not count.
     public func signedCommit(_ id: String) throws -> SignedCommit {
         let bytes = try withLibrary { repository in
+            guard try size(of: id, in: repository) <= 1 << 20 else {
+                throw Failure(
+                    "commit \(id.prefix(12)) is larger than a commit can be", status: .verificationRefused)
+            }
             var name = try objectID(id)
             var database: OpaquePointer?
             try check(git_repository_odb(&database, repository), "cannot open the object database")

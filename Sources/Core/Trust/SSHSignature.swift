@@ -58,12 +58,14 @@ public struct SSHKey: Sendable, Hashable {
         switch type {
         case "ssh-ed25519":
             let point = try key.string()
+            try key.end()
             guard algorithm == type, point.count == 32, bytes.count == 64 else { return false }
             return ks_verify_ed25519(point, bytes, data, data.count) == 1
         case "ssh-rsa":
             let hashes = ["rsa-sha2-256": "SHA256", "rsa-sha2-512": "SHA512"]
             guard let hash = hashes[algorithm] else { return false }
             let (exponent, modulus) = try (key.string(), key.string())
+            try key.end()
             return ks_verify_rsa(
                 modulus, modulus.count, exponent, exponent.count, hash, bytes, bytes.count, data, data.count)
                 == 1
@@ -71,8 +73,10 @@ public struct SSHKey: Sendable, Hashable {
             guard let (curve, hash) = Self.curves[type], algorithm == type else { return false }
             _ = try key.string()
             let point = try key.string()
+            try key.end()
             var numbers = SSHReader(bytes)
             let (r, s) = try (numbers.string(), numbers.string())
+            try numbers.end()
             return ks_verify_ecdsa(
                 curve, hash, point, point.count, r, r.count, s, s.count, data, data.count) == 1
         }
@@ -101,7 +105,9 @@ public struct SSHSignature: Sendable {
         }
         key = try SSHKey(blob: reader.string())
         namespace = String(decoding: try reader.string(), as: UTF8.self)
-        _ = try reader.string()
+        guard try reader.string().isEmpty else {
+            throw Failure("a signature of SSH has a part that is not known")
+        }
         hash = String(decoding: try reader.string(), as: UTF8.self)
         signature = try reader.string()
         try reader.end()

@@ -7,6 +7,7 @@ public struct TrustChain: Sendable {
     public static let ref = "refs/ksplice/trust/root"
     static let path = "policy"
     static let limit = 1 << 20
+    private static let longest = 10_000
 
     public init(_ repository: Repository) { self.repository = repository }
 
@@ -24,9 +25,8 @@ public struct TrustChain: Sendable {
         return try policy(of: repository.signedCommit(tip))
     }
 
-    private func policy(of commit: SignedCommit) throws -> TrustPolicy {
-        let files = try repository.files(tree: commit.tree, limit: Self.limit)
-        guard files.count == 1, let bytes = files[Self.path] else {
+    func policy(of commit: SignedCommit) throws -> TrustPolicy {
+        guard let bytes = try repository.onlyFile(Self.path, tree: commit.tree, limit: Self.limit) else {
             throw Failure(
                 "commit \(commit.id.prefix(12)) of '\(Self.ref)' holds no policy",
                 status: .verificationRefused)
@@ -38,10 +38,15 @@ public struct TrustChain: Sendable {
     func links(from tip: String, downTo serial: Int) throws -> [Link] {
         var links: [Link] = []
         var next: String? = tip
+        var read = 0
         while let id = next {
             let commit = try repository.signedCommit(id)
+            read += 1
+            guard read <= Self.longest else {
+                throw Failure("'\(Self.ref)' is longer than a chain can be", status: .verificationRefused)
+            }
             if let last = links.last, last.tree == commit.tree {
-                links[links.count - 1].commits.insert(commit, at: 0)
+                links[links.count - 1].commits.append(commit)
             } else {
                 let policy = try policy(of: commit)
                 if let last = links.last, policy.serial >= last.policy.serial {
@@ -56,7 +61,22 @@ public struct TrustChain: Sendable {
             }
             next = commit.parents.first
         }
-        return links.reversed()
+        return links.reversed().map { link in
+            var link = link
+            link.commits.reverse()
+            return link
+        }
+    }
+
+    /// The same, and fails unless it comes to what stands there: no older policy, and none of a chain that is not signed.
+    public func reach(_ tip: String, from policy: TrustPolicy) async throws -> TrustPolicy {
+        let reached = try await follow(from: policy, to: tip)
+        guard try self.policy(of: repository.signedCommit(tip)) == reached else {
+            throw Failure(
+                "'\(Self.ref)' goes back in its serial numbers", status: .verificationRefused,
+                hint: "ask who publishes it")
+        }
+        return reached
     }
 
     /// Follows the chain from a policy that is trusted to the newest one at `tip`. Fails where a link on the way is not signed by

@@ -47,7 +47,14 @@ extension TrustPolicy {
     private func sshFingerprint(_ commit: SignedCommit, _ armoured: String) throws -> String? {
         do {
             let signature = try SSHSignature(armoured: armoured)
-            return try signature.isGood(for: commit.payload) ? signature.key.fingerprint : nil
+            let fingerprint = signature.key.fingerprint
+            // Keys of strangers are not computed with.
+            guard
+                signers.contains(where: { $0.key.fingerprint == fingerprint }) || revoked[fingerprint] != nil
+            else {
+                return fingerprint
+            }
+            return try signature.isGood(for: commit.payload) ? fingerprint : nil
         } catch {
             throw Failure(
                 "the signature of \(commit.id.prefix(12)) cannot be read: \(Failure(error).message)",
@@ -69,6 +76,7 @@ extension TrustPolicy {
         let result = try await Command(
             [
                 "gpgv", "--homedir", folder, "--keyring", folder + "/keys.gpg", "--status-fd", "1",
+                "--weak-digest", "SHA1",
                 folder + "/signature", folder + "/commit",
             ]
         ).run()
@@ -77,7 +85,11 @@ extension TrustPolicy {
         func word(_ name: String) -> [String]? { lines.first { $0[1] == name } }
         if word("NO_PUBKEY") != nil { return "" }
         // A key or a signature that is past its time says GOODSIG's cousins instead.
-        guard result.succeeded, word("GOODSIG") != nil, let valid = word("VALIDSIG"), let primary = valid.last
+        let count = Dictionary(grouping: lines, by: { $0[1] }).mapValues(\.count)
+        guard result.succeeded, ["NEWSIG", "GOODSIG", "VALIDSIG"].allSatisfy({ count[$0] == 1 }),
+            !count.keys.contains(where: { $0.hasPrefix("EXP") || $0.hasPrefix("REV") || $0.hasPrefix("BAD") }
+            ),
+            let valid = word("VALIDSIG"), let primary = valid.last
         else {
             return nil
         }

@@ -84,7 +84,9 @@ public struct TrustPolicy: Sendable, Equatable {
             let words = line.split(separator: " ").map { String($0) }
             switch (words[0], words.count) {
             case ("serial", 2):
-                guard let number = Int(words[1]), number > 0, serial == nil else { throw wrong(line) }
+                guard let number = Int(words[1]), (1...1 << 32).contains(number), serial == nil else {
+                    throw wrong(line)
+                }
                 serial = number
             case ("threshold", 3):
                 guard let role = TrustRole(rawValue: words[1]), let count = Int(words[2]), count > 0 else {
