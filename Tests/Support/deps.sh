@@ -6,7 +6,8 @@ packages="git make gcc gcc-12 gcc-12-multilib libc6-dev binutils bc bison flex p
 libgit2-dev libelf-dev libdw-dev binutils-dev zlib1g-dev libssl-dev
 dwarves qemu-system-x86 busybox-static kmod faketime
 systemd udev initramfs-tools-core e2fsprogs
-dpkg-dev lintian mmdebstrap"
+dpkg-dev lintian mmdebstrap
+gpg gpg-agent gpgconf gpgv openssh-client"
 
 missing=
 for package in $packages; do
