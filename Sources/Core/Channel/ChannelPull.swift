@@ -11,9 +11,7 @@ extension ChannelStore {
     public func pull(from remote: String) async throws -> [String] {
         let place = Self.arriving
         // What an interrupted one has left is of another time, or of another remote.
-        try await repository.changeReferences([place], reason: "ksplice: pull") { now in
-            now.sorted { $0.key < $1.key }.map { .init(name: $0.key, new: nil, old: $0.value) }
-        }
+        try await repository.deleteReferences([place], reason: "ksplice: pull")
         let fetched = try await repository.git([
             "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options", remote,
             "+refs/ksplice/channels/*:\(place)channels/*", "+\(TrustChain.ref):\(place)trust/root",

@@ -45,7 +45,7 @@ extension TrustPolicy {
     /// Fails unless a commit that a channel lists as an update was signed by one who may, and stands where it says.
     public func check(_ commit: SignedCommit, of entry: ChannelEntry, name: ChannelName) async throws {
         let what = "update \(entry.id.prefix(12))"
-        let ref = "\(UpdateStore.prefix)\(name.arch)/\(name.kernel)/\(entry.id)"
+        let ref = name.ref(of: entry)
         guard commit.id == entry.commit else {
             throw Failure(
                 "\(what) is not the one that channel '\(name.name)' lists", status: .verificationRefused,

@@ -1,4 +1,4 @@
-// Sending channels with all that belongs to them to another repository: either everything gets there or nothing. Notes, which
+// Sending channels with all that belongs to them to another repository: the policy of trust first, then everything or nothing. Notes, which
 // several people write, are fetched and merged first; channels and the policy of trust only grow.
 
 /// Publishes to one remote repository.
@@ -67,7 +67,7 @@ public struct Publisher: Sendable {
         return refs.count
     }
 
-    /// A channel and what it lists, each of it signed and where it should be.
+    /// A channel and what it lists, each of it where it should be. Who signed it, the server judges.
     private func checked(_ name: ChannelName, _ store: ChannelStore) async throws -> [String] {
         guard let state = try await store.state(name) else {
             throw Failure(
@@ -95,9 +95,7 @@ public struct Publisher: Sendable {
     /// What others have written beside commits there comes here, line by line.
     private func mergeNotes() async throws {
         let place = "refs/notes/ksplice-incoming/"
-        try await repository.changeReferences([place], reason: "ksplice: publish") { now in
-            now.sorted { $0.key < $1.key }.map { .init(name: $0.key, new: nil, old: $0.value) }
-        }
+        try await repository.deleteReferences([place], reason: "ksplice: publish")
         let fetched = try await repository.git([
             "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options", remote,
             "+refs/notes/ksplice/*:\(place)*",

@@ -157,11 +157,12 @@ public struct Subscription: Sendable {
         return missing
     }
 
-    /// Everything about one update, in the order of what is cheapest to say no.
+    /// Everything about one update, in the order of what is cheapest to say no; gives it.
+    @discardableResult
     private func check(
         _ entry: ChannelEntry, commit id: String, _ state: ChannelState, _ policy: TrustPolicy,
         _ repository: Repository
-    ) async throws {
+    ) async throws -> Update {
         let commit = try repository.signedCommit(id)
         try await policy.check(commit, of: entry, name: state.name)
         let files: [String: [UInt8]]
@@ -170,7 +171,7 @@ public struct Subscription: Sendable {
                 "update \(entry.id.prefix(12)) is not what channel '\(state.name.name)' says: \(Failure(error).message)",
                 status: .verificationRefused)
         }
-        _ = try UpdateStore.update(files: files, ref: state.name.ref(of: entry))
+        return try UpdateStore.update(files: files, ref: state.name.ref(of: entry))
     }
 
     private func commit(
@@ -184,7 +185,7 @@ public struct Subscription: Sendable {
         try await repository.changeReferences(Array(values.keys), reason: "ksplice: fetch") { now in
             values.sorted { $0.key < $1.key }.compactMap { ref, value in
                 now[ref] == value ? nil : ReferenceUpdate(name: ref, new: value, old: now[ref])
-            } + arrived.sorted { $0.key < $1.key }.map { .init(name: $0.key, new: nil, old: $0.value) }
+            } + ReferenceUpdate.deletions(of: arrived)
         }
     }
 
@@ -249,8 +250,7 @@ public struct Subscription: Sendable {
                 "update \(entry.id.prefix(12)) is not here", status: .notFound,
                 hint: "git ksplice fetch; for an older release, git ksplice fetch --release NAME")
         }
-        try await check(entry, commit: id, state, memory.policy(), repository)
-        return try await UpdateStore(repository).load(ref)
+        return try await check(entry, commit: id, state, memory.policy(), repository)
     }
 }
 
@@ -279,9 +279,7 @@ private struct Incoming: Sendable {
     }
 
     func clear() async throws {
-        try await repository.changeReferences([Self.prefix], reason: "ksplice: fetch") { now in
-            now.sorted { $0.key < $1.key }.map { .init(name: $0.key, new: nil, old: $0.value) }
-        }
+        try await repository.deleteReferences([Self.prefix], reason: "ksplice: fetch")
     }
 
     /// - Parameter limit: in bytes: a sender cannot fill the disk.

@@ -109,9 +109,7 @@ public struct Initialisation: Sendable {
         guard everything else {
             return [.init(text: "kept \(what) under refs/ksplice and refs/notes/ksplice", changed: false)]
         }
-        try await repository.changeReferences(places, reason: "ksplice: init --undo") { now in
-            now.sorted { $0.key < $1.key }.map { .init(name: $0.key, new: nil, old: $0.value) }
-        }
+        try await repository.deleteReferences(places, reason: "ksplice: init --undo")
         return [.init(text: "deleted \(what) under refs/ksplice and refs/notes/ksplice", changed: true)]
     }
 }

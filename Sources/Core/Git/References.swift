@@ -8,6 +8,13 @@ struct ReferenceUpdate: Sendable {
     var old: String?
 }
 
+extension ReferenceUpdate {
+    /// Deletes refs that have these values, in the order of their names.
+    static func deletions(of values: [String: String]) -> [Self] {
+        values.sorted { $0.key < $1.key }.map { Self(name: $0.key, new: nil, old: $0.value) }
+    }
+}
+
 extension Repository {
     /// The objects that refs name; what does not exist is left out.
     func references(_ names: [String]) async throws -> [String: String] {
@@ -36,6 +43,11 @@ extension Repository {
         script += "prepare\ncommit\n"
         let result = try await git(["update-ref", "-m", reason, "--stdin"], input: [UInt8](script.utf8)).run()
         guard result.succeeded else { throw Failure("cannot update refs: \(Self.words(of: result))") }
+    }
+
+    /// Deletes all refs of some places.
+    func deleteReferences(_ places: [String], reason: String) async throws {
+        try await changeReferences(places, reason: reason) { ReferenceUpdate.deletions(of: $0) }
     }
 
     /// Makes changes that depend on what refs are now: `plan` gets their values and says what to change. Where
