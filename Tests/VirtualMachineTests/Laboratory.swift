@@ -104,11 +104,9 @@ struct Laboratory: Sendable {
         let unpacked = folder + "/unpacked"
         try Files.remove(unpacked)
         try Files.createDirectory(unpacked)
-        let tar = try await Command(["dpkg-deb", "--fsys-tarfile", package]).check()
-        try await Command(
-            ["tar", "-x", "-C", unpacked, "--wildcards", "./boot/vmlinuz-*"], input: tar.output
-        ).check()
-        guard let name = try Files.list(unpacked + "/boot").first else {
+        try await Command(["dpkg-deb", "-x", package, unpacked]).check()
+        let names = try Files.list(unpacked + "/boot")
+        guard let name = names.first(where: { $0.hasPrefix("vmlinuz-") }) else {
             throw Failure("no kernel in '\(package)'")
         }
         try Files.write(try Files.read("\(unpacked)/boot/\(name)"), to: target)
