@@ -9,9 +9,9 @@
  * cpus_read_lock() before text_mutex and stop_machine_cpuslocked() inside, because stop_machine() under text_mutex
  * deadlocks with CPU hotplug. This is also the order in which kernel/kprobes.c and kernel/jump_label.c take them.
  *
- * In the pause every CPU scans its own stack; the last to arrive scans everybody else, asks the check hooks, puts back what
- * is undone, reads all bytes that an applied update expects, which are there only then, writes all redirects and constants,
- * and runs the hooks that are to see them; then every CPU serialises. Nothing is allocated or printed there.
+ * In the pause every CPU scans its own stack and its share of all others; the last to end asks the check hooks, puts back
+ * what is undone, reads all bytes that an applied update expects, which are there only then, writes all redirects and
+ * constants, and runs the hooks that are to see them; then every CPU serialises. Nothing is allocated or printed there.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -67,7 +67,6 @@ static bool nobody_inside(struct ksplice_pause *pause)
 {
 	struct ksplice_record *record;
 
-	ksplice_scan_others(pause);
 	list_for_each_entry(record, pause->steps, step)
 		if (record->conflict_count)
 			refuse(pause, record, KSPLICE_BUSY);
@@ -115,26 +114,32 @@ static bool write_all(struct ksplice_pause *pause)
 	return true;
 }
 
-/* What the last CPU to arrive does for all. */
+/* What the last CPU to have scanned its share does for all. */
 static void lead(struct ksplice_pause *pause)
 {
 	struct ksplice_record *record;
 
-	if (nobody_inside(pause) && hooks_agree(pause) && write_all(pause))
-		/* Nothing refuses any more. */
+	if (nobody_inside(pause) && hooks_agree(pause) && write_all(pause)) {
+		/* Nothing refuses any more. Hooks may call what was written, through other addresses than it was written to. */
+		sync_core();
 		list_for_each_entry(record, pause->steps, step)
 			ksplice_run_hooks(record, KSPLICE_HOOK_ACT, record->undo);
+	}
 	pause->length = ktime_get_mono_fast_ns() - pause->begin;
 }
 
 static int in_pause(void *data)
 {
 	struct ksplice_pause *pause = data;
+	unsigned int order = atomic_inc_return(&pause->arrived) - 1;
 
-	if (atomic_inc_return(&pause->arrived) == 1)
+	if (!order)
 		pause->begin = ktime_get_mono_fast_ns();
+	/* A CPU that is on its way here may still wake a task (multi_cpu_stop() in kernel/stop_machine.c). */
+	while (atomic_read(&pause->arrived) != num_online_cpus())
+		cpu_relax();
 	/* From this frame upwards: what is below is ours. */
-	ksplice_scan_own(pause, (unsigned long)__builtin_frame_address(0));
+	ksplice_scan_share(pause, (unsigned long)__builtin_frame_address(0), order);
 	if (atomic_inc_return(&pause->scanned) == num_online_cpus()) {
 		lead(pause);
 		smp_store_release(&pause->done, 1);	/* pairs with the acquire below */

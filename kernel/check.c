@@ -21,7 +21,15 @@ static bool overlap(unsigned long a, unsigned long a_size, unsigned long b, unsi
 	return a < b + b_size && b < a + a_size;
 }
 
-/* Is [start, start + size) text of the kernel or of one module that is there to stay? */
+static bool in_module_text(const struct module *module, unsigned long address)
+{
+	unsigned long first, end;
+
+	ksplice_module_text(module, &first, &end);
+	return first <= address && address < end;
+}
+
+/* Is [start, start + size) text of the kernel or of one module that is there to stay? Not a module's text for its start. */
 static bool is_text(unsigned long start, unsigned long size)
 {
 	struct module *module;
@@ -35,17 +43,9 @@ static bool is_text(unsigned long start, unsigned long size)
 				__entry_text_end - __entry_text_start);
 	preempt_disable();
 	module = __module_text_address(start);
-	ok = module && module == __module_text_address(start + size - 1);
+	ok = module && in_module_text(module, start) && in_module_text(module, start + size - 1);
 	preempt_enable();
 	return ok;
-}
-
-static bool in_module_text(const struct module *module, unsigned long address)
-{
-	unsigned long first, end;
-
-	ksplice_module_text(module, &first, &end);
-	return first <= address && address < end;
 }
 
 /* Does an update replace code of another one, refer to it, or say that it was made on it? */

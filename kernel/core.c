@@ -422,6 +422,10 @@ static void __exit ksplice_exit(void)
 	ksplice_late_exit();
 	ksplice_sysfs_exit();
 	ksplice_transition_exit();
+#ifdef CONFIG_TASKS_RCU
+	/* Whoever has just given our last reference back may be preempted behind that, in our text. */
+	synchronize_rcu_tasks();
+#endif
 }
 
 module_init(ksplice_init);

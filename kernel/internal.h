@@ -129,8 +129,10 @@ struct ksplice_pause {
 	u64 begin, length;
 	enum ksplice_cause cause;
 	atomic_long_t tasks, words;
-	raw_spinlock_t lock;			/* trace and the records' conflicts */
+	raw_spinlock_t lock;			/* the records' conflicts, and trace */
+#ifndef CONFIG_UNWINDER_ORC
 	unsigned long trace[KSPLICE_TRACE];
+#endif
 };
 
 extern struct mutex ksplice_mutex;
@@ -200,8 +202,7 @@ void ksplice_aim_tracer(struct ksplice_tracer *tracer, unsigned long target);
 bool ksplice_tracer_is_shared(const struct ksplice_tracer *tracer);
 
 /* stack.c */
-void ksplice_scan_own(struct ksplice_pause *pause, unsigned long sp);
-void ksplice_scan_others(struct ksplice_pause *pause);
+void ksplice_scan_share(struct ksplice_pause *pause, unsigned long sp, unsigned int order);
 
 /* text.c */
 void ksplice_prepare_site(struct ksplice_site *site, unsigned long address, unsigned long target);

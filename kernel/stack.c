@@ -5,7 +5,7 @@
  *
  * Every word there is taken for a possible return address, so no frame can be missed, whatever the code in between.
  * A hit may be a dead word in a live frame: it is cleared if the unwinder gives a trace that it calls reliable and
- * that has no address inside. Without such a trace the hit stands, as possible. Registers of user space at the top
+ * that has no address inside, and no word hits above its end. Without such a trace the hit stands, as possible. Registers of user space at the top
  * of the stack are not addresses of ours. Tasks without a stack (zombies) are done with the kernel.
  *
  * Return addresses that are not on the stack: function-graph tracing and kretprobes put a trampoline's address there
@@ -22,10 +22,18 @@
 #include <linux/sched/task_stack.h>
 #include <linux/stacktrace.h>
 #include <linux/string.h>
+#ifdef CONFIG_UNWINDER_ORC
+#include <asm/unwind.h>
+#endif
 #ifdef CONFIG_RETHOOK
 #include <linux/rethook.h>
 #endif
 #include "internal.h"
+
+/* What one CPU has looked at. */
+struct tally {
+	unsigned long tasks, words;
+};
 
 static const struct ksplice_range *find_range(const struct ksplice_pause *pause, unsigned long word)
 {
@@ -49,7 +57,8 @@ static const struct ksplice_range *find_range(const struct ksplice_pause *pause,
  * The first word of [from, to) that is inside; poisoned stack memory is no reason to complain. Nearly all words are
  * dismissed by one comparison: this loop is most of the pause.
  */
-static const struct ksplice_range *find_word(struct ksplice_pause *pause, unsigned long from, unsigned long to)
+static const struct ksplice_range *find_word(const struct ksplice_pause *pause, struct tally *tally,
+					     unsigned long from, unsigned long to)
 {
 	const unsigned long low = pause->ranges[0].first;
 	const unsigned long span = pause->ranges[pause->range_count - 1].end - low;
@@ -64,11 +73,11 @@ static const struct ksplice_range *find_word(struct ksplice_pause *pause, unsign
 		if (word - low < span)
 			range = find_range(pause, word);
 	}
-	atomic_long_add(p - start, &pause->words);
+	tally->words += p - start;
 	return range;
 }
 
-static const struct ksplice_range *find_kretprobe(struct ksplice_pause *pause, struct task_struct *task)
+static const struct ksplice_range *find_kretprobe(const struct ksplice_pause *pause, struct task_struct *task)
 {
 	const struct ksplice_range *range = NULL;
 #if defined(CONFIG_RETHOOK)
@@ -91,7 +100,8 @@ static const struct ksplice_range *find_kretprobe(struct ksplice_pause *pause, s
  * The graph tracer's stack is an array of structures up to and including the index (up to Linux 6.10), or an array
  * of words up to it. Every word of either is looked at, so only the size matters.
  */
-static const struct ksplice_range *find_graph(struct ksplice_pause *pause, struct task_struct *task)
+static const struct ksplice_range *find_graph(const struct ksplice_pause *pause, struct tally *tally,
+					      struct task_struct *task)
 {
 #ifdef CONFIG_FUNCTION_GRAPH_TRACER
 	size_t entry = sizeof(*task->ret_stack);
@@ -99,7 +109,7 @@ static const struct ksplice_range *find_graph(struct ksplice_pause *pause, struc
 	unsigned long start = (unsigned long)task->ret_stack;
 
 	if (start && count > 0)
-		return find_word(pause, start, start + count * entry);
+		return find_word(pause, tally, start, start + count * entry);
 #endif
 	return NULL;
 }
@@ -114,39 +124,80 @@ static bool may_unwind(struct task_struct *task)
 #endif
 }
 
-/* What a second look at @task says; NULL clears it. */
-static const struct ksplice_range *look_again(struct ksplice_pause *pause, struct task_struct *task,
+#ifdef CONFIG_UNWINDER_ORC
+/*
+ * What the unwinder says about @task, whose stack ends at @top; NULL clears @hit. Not by stack_trace_save_tsk_reliable():
+ * up to Linux 6.2 the unwinder takes a retpoline, or the graph tracer's way back, for the end of a stack, and the trace for
+ * reliable, though it has not seen the frames above (UNWIND_HINT_EMPTY). So what it has not seen is looked at here.
+ */
+static const struct ksplice_range *look_again(struct ksplice_pause *pause, struct tally *tally,
+					      struct task_struct *task, unsigned long top,
+					      const struct ksplice_range *hit, bool *reliable)
+{
+	const struct ksplice_range *found = NULL, *unseen = NULL;
+	struct unwind_state state;
+	bool is_whole = false;
+
+	if (!may_unwind(task))
+		return hit;
+	for (unwind_start(&state, task, NULL, NULL); !unwind_done(&state); unwind_next_frame(&state)) {
+		struct pt_regs *regs = unwind_get_entry_regs(&state, NULL);
+		unsigned long address;
+
+		/* What follows is user space. */
+		is_whole = regs && user_mode(regs);
+		if (is_whole)
+			break;
+		address = unwind_get_return_address(&state);
+		/* Code that the unwinder does not know. */
+		if (!address)
+			return hit;
+		if (!found)
+			found = find_range(pause, address);
+	}
+	if (unwind_error(&state))
+		return hit;
+	if (!is_whole)
+		unseen = find_word(pause, tally, state.sp, top);
+	*reliable = found || !unseen;
+	return found ? found : unseen;
+}
+#else
+static const struct ksplice_range *look_again(struct ksplice_pause *pause, struct tally *tally,
+					      struct task_struct *task, unsigned long top,
 					      const struct ksplice_range *hit, bool *reliable)
 {
 	int i, count = -EINVAL;
 
+	raw_spin_lock(&pause->lock);
 	if (may_unwind(task))
 		count = stack_trace_save_tsk_reliable(task, pause->trace, KSPLICE_TRACE);
-	if (count < 0)
-		return hit;
-	*reliable = true;
-	for (i = 0; i < count; i++) {
+	*reliable = count >= 0;
+	if (*reliable)
+		hit = NULL;
+	for (i = 0; i < count && !hit; i++)
 		hit = find_range(pause, pause->trace[i]);
-		if (hit)
-			return hit;
-	}
-	return NULL;
+	raw_spin_unlock(&pause->lock);
+	return hit;
 }
+#endif
 
 static void note(struct ksplice_pause *pause, struct task_struct *task, const struct ksplice_range *range,
 		 bool reliable)
 {
 	struct ksplice_record *record = range->record;
-	struct ksplice_conflict *conflict;
 
-	if (record->conflict_count++ >= KSPLICE_CONFLICTS)
-		return;
-	conflict = &record->conflicts[record->conflict_count - 1];
-	conflict->pid = task->pid;
-	memcpy(conflict->comm, task->comm, TASK_COMM_LEN);
-	conflict->comm[TASK_COMM_LEN - 1] = '\0';
-	conflict->function = range->name;
-	conflict->reliable = reliable;
+	raw_spin_lock(&pause->lock);
+	if (record->conflict_count++ < KSPLICE_CONFLICTS) {
+		struct ksplice_conflict *conflict = &record->conflicts[record->conflict_count - 1];
+
+		conflict->pid = task->pid;
+		memcpy(conflict->comm, task->comm, TASK_COMM_LEN);
+		conflict->comm[TASK_COMM_LEN - 1] = '\0';
+		conflict->function = range->name;
+		conflict->reliable = reliable;
+	}
+	raw_spin_unlock(&pause->lock);
 }
 
 /* Is it the text of a module that may be unloaded afterwards? */
@@ -156,54 +207,45 @@ static bool memory_goes(const struct ksplice_range *range)
 }
 
 /* Return addresses that are kept in @task, and at undo, which lets memory go, where a system call would restart. */
-static const struct ksplice_range *find_in_task(struct ksplice_pause *pause, struct task_struct *task)
+static const struct ksplice_range *find_in_task(const struct ksplice_pause *pause, struct tally *tally,
+						struct task_struct *task)
 {
 	const struct ksplice_range *range = find_kretprobe(pause, task);
 
 	if (!range)
-		range = find_graph(pause, task);
+		range = find_graph(pause, tally, task);
 	if (range)
 		return range;
 	range = find_range(pause, (unsigned long)task->restart_block.fn);
 	return range && memory_goes(range) ? range : NULL;
 }
 
-static void scan(struct ksplice_pause *pause, struct task_struct *task, unsigned long from, unsigned long to)
+static void scan(struct ksplice_pause *pause, struct tally *tally, struct task_struct *task, unsigned long from,
+		 unsigned long to)
 {
-	const struct ksplice_range *hit = find_in_task(pause, task);
+	const struct ksplice_range *hit = find_in_task(pause, tally, task);
 	bool reliable = hit;
 
-	atomic_long_inc(&pause->tasks);
+	tally->tasks++;
 	if (!hit)
-		hit = find_word(pause, from, to);
-	if (!hit)
-		return;
-	raw_spin_lock(&pause->lock);
-	if (!reliable)
-		hit = look_again(pause, task, hit, &reliable);
+		hit = find_word(pause, tally, from, to);
+	if (hit && !reliable)
+		hit = look_again(pause, tally, task, to, hit, &reliable);
 	if (hit)
 		note(pause, task, hit, reliable);
-	raw_spin_unlock(&pause->lock);
 }
 
-/* The calling stopper's stack above @sp: its thread.sp is from the last time it was switched out. */
-void ksplice_scan_own(struct ksplice_pause *pause, unsigned long sp)
-{
-	if (pause->range_count)
-		scan(pause, current, sp, (unsigned long)task_pt_regs(current));
-}
-
-static void scan_other(struct ksplice_pause *pause, struct task_struct *task)
+static void scan_other(struct ksplice_pause *pause, struct tally *tally, struct task_struct *task)
 {
 #ifdef CONFIG_SMP
 	/* Only stopper threads are on a CPU now, and they scan themselves. */
 	if (task->on_cpu)
 		return;
 #endif
-	if (task == current || !try_get_task_stack(task))
+	/* Nothing runs that could take a stack away: there is no need to hold it. */
+	if (task == current || !refcount_read(&task->stack_refcount))
 		return;
-	scan(pause, task, READ_ONCE(task->thread.sp), (unsigned long)task_pt_regs(task));
-	put_task_stack(task);	/* not the last: the task does not run */
+	scan(pause, tally, task, READ_ONCE(task->thread.sp), (unsigned long)task_pt_regs(task));
 }
 
 /* The whole stack of the idle task of a CPU that is offline, for what points into memory that goes. */
@@ -222,24 +264,45 @@ static void scan_offline(struct ksplice_pause *pause, struct task_struct *task)
 	}
 }
 
-/* Everybody else. Called by one CPU when all have scanned their own; nothing else runs, so no lock is needed. */
-void ksplice_scan_others(struct ksplice_pause *pause)
+static void scan_idle(struct ksplice_pause *pause, struct tally *tally)
 {
-	struct task_struct *group, *task;
 	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct task_struct *task = idle_task(cpu);
+
+		if (!task)
+			continue;
+		if (cpu_online(cpu))
+			scan_other(pause, tally, task);
+		else
+			scan_offline(pause, task);
+	}
+}
+
+/*
+ * One CPU's share: its own stopper's stack above @sp, whose thread.sp is from the last time it was switched out, and of
+ * all other tasks each that comes to it when they are dealt to the CPUs in turn. @order is the CPU's number among those that
+ * take part, from 0.
+ */
+void ksplice_scan_share(struct ksplice_pause *pause, unsigned long sp, unsigned int order)
+{
+	unsigned int turn = 0, cpus = num_online_cpus();
+	struct task_struct *group, *task;
+	struct tally tally = {};
 
 	/* An update without functions. */
 	if (!pause->range_count)
 		return;
-	for_each_process_thread(group, task)
-		scan_other(pause, task);
-	for_each_possible_cpu(cpu) {
-		task = idle_task(cpu);
-		if (!task)
-			continue;
-		if (cpu_online(cpu))
-			scan_other(pause, task);
-		else
-			scan_offline(pause, task);
+	scan(pause, &tally, current, sp, (unsigned long)task_pt_regs(current));
+	for_each_process_thread(group, task) {
+		if (turn == order)
+			scan_other(pause, &tally, task);
+		if (++turn == cpus)
+			turn = 0;
 	}
+	if (!order)
+		scan_idle(pause, &tally);
+	atomic_long_add(tally.tasks, &pause->tasks);
+	atomic_long_add(tally.words, &pause->words);
 }

@@ -66,14 +66,13 @@ void ksplice_unmap_sites(struct ksplice_record *record)
 
 /*
  * Settles what undo puts back; the caller holds text_mutex. A kernel that was booted with one CPU has patched `lock`
- * to `ds`, and may have wanted the prefix back when a second CPU came, while our jump stood there.
+ * to `ds`, and may have wanted the prefix back when a second CPU came, while our jump stood there. It wants it back once,
+ * even if that CPU has gone again by now; and `lock` is right on one CPU, too.
  */
 void ksplice_refresh_saved(struct ksplice_site *site)
 {
 	unsigned int i;
 
-	if (num_online_cpus() == 1)
-		return;
 	for (i = 0; i < KSPLICE_JUMP_SIZE; i++) {
 		void *byte = (void *)(site->address + i);
 

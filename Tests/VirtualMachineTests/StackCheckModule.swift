@@ -8,12 +8,15 @@ enum StackCheckModule {
         #include <linux/list_sort.h>
         #include <linux/miscdevice.h>
         #include <linux/module.h>
+        #include <linux/objtool.h>
         #include <linux/sched.h>
         #include <linux/seq_file.h>
         #include <linux/wait.h>
+        #include <asm/orc_types.h>
         #include <trace/events/power.h>
 
         static bool leave;
+        static void (*volatile blindly)(void);	/* objtool wants functions to call functions */
         static struct task_struct *inside;
         static atomic_t wanted;	/* an idle task */
         static struct hlist_node ring;
@@ -36,6 +39,24 @@ enum StackCheckModule {
         	local_irq_disable();
         }
 
+        void blind_wait(void);
+        void blind_wait(void)
+        {
+        	wait_event(queue, READ_ONCE(leave));
+        }
+
+        /* Calls it. The unwinder is told that a stack ends here, as the kernel tells it of its retpolines. */
+        void blind(void);
+        asm(".pushsection .text\\n"
+            ".type blind, @notype\\n"
+            "blind:\\n"
+            UNWIND_HINT(ORC_REG_UNDEFINED, 0, UNWIND_HINT_TYPE_CALL, 1)
+            "sub $8, %rsp\\n"
+            "call blind_wait\\n"
+            "add $8, %rsp\\n"
+            ASM_RET
+            ".popsection\\n");
+
         /* Called by list_sort(). */
         static noinline int inside_wait(void *how, const struct list_head *a, const struct list_head *b)
         {
@@ -45,6 +66,8 @@ enum StackCheckModule {
         	else if (*(char *)how == 'r')
         		while (!READ_ONCE(leave))
         			cpu_relax();
+        	else if (*(char *)how == 'h')
+        		blindly();
         	else
         		wait_event(queue, READ_ONCE(leave));
         	return 0;
@@ -122,6 +145,7 @@ enum StackCheckModule {
         static int __init begin(void)
         {
         	ring.next = &ring;
+        	blindly = blind;
         	return register_trace_cpu_idle(at_idle, NULL) ?: misc_register(&device);
         }
         static void __exit end(void)
