@@ -6,7 +6,9 @@
 #   make test                   all tests
 #   make bench                  measurements
 #   make stress                 applies and undoes an update 10,000 times under load, in a virtual machine; hours
-#                               (CYCLES=1000 for fewer; `make test` does it 60 times)
+#                               (CYCLES=1000 for fewer; `make test` does it 60 times); and a hundred updates at once
+#   make stress-debug           the same fire, and every call that can fail, on a kernel with KASAN, lockdep and kmemleak,
+#                               which is built first; an hour
 #   make evaluate               create on every file that differs between two kernels, and a report; hours on a small
 #                               machine, resumed where it was interrupted (EVALUATE="--only '^mm/' --jobs 4")
 #   make install PREFIX=/usr    an optimised program with Swift's library inside; DESTDIR=... for packages
@@ -49,7 +51,7 @@ UNITS     = ksplice-boot.service ksplice-boot-confirm.service
 OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
 	"$(unitdir)"/*.target.wants
 
-.PHONY: all deps build release demo test bench stress evaluate clean install install-boot uninstall deb format check-format
+.PHONY: all deps build release demo test bench stress stress-debug evaluate clean install install-boot uninstall deb format check-format
 
 all: build
 
@@ -73,7 +75,12 @@ bench: build
 
 CYCLES ?= 10000
 stress: deps
-	@KSPLICE_STRESS_CYCLES=$(CYCLES) $(SUPPORT)/test.sh $(CACHE) --filter UnderFire
+	@KSPLICE_STRESS_CYCLES=$(CYCLES) $(SUPPORT)/test.sh $(CACHE) --filter 'UnderFire|ManyUpdates'
+
+stress-debug: deps
+	@eval "$$($(SUPPORT)/material.sh $(CACHE) all)" && \
+		tree=$$($(SUPPORT)/debug-kernel.sh $(CACHE) "$$KSPLICE_SOURCE_OLD") && eval "$$tree" && export KSPLICE_DEBUG_KERNEL && \
+		$(SUPPORT)/test.sh $(CACHE) --filter DebugKernel
 
 EVALUATE ?= --apply 60
 evaluate: build

@@ -36,10 +36,10 @@ extension KernelChange {
 extension VirtualMachineTests {
     @Suite struct InjectedFaults {
         /// The archive of a change, with a ksplice.ko whose calls can be made to fail.
-        private static func archive(_ laboratory: Laboratory) async throws -> [UInt8] {
+        private static func archive(_ laboratory: Laboratory, _ kernel: String) async throws -> [UInt8] {
             let here = #filePath.directoryPart.directoryPart
             let (sources, faults) = ("\(here.directoryPart)/kernel", "\(here)/Support/faults")
-            let folder = laboratory.folder + "/faults"
+            let folder = laboratory.folder + "/faults-" + kernel
             try Files.createDirectory(folder)
             for name in try Files.list(sources) where name.hasSuffix(".c") || name.hasSuffix(".h") {
                 var text = try Files.readText("\(sources)/\(name)")
@@ -55,12 +55,15 @@ extension VirtualMachineTests {
                 try Files.write(Files.read("\(faults)/\(name)"), to: "\(folder)/\(name)")
             }
             let commit = try await laboratory.commit(.everything)
-            let file = laboratory.folder + "/everything.tar.gz"
+            let file = "\(folder)/everything.tar.gz"
             let created = try await laboratory.run(
-                "create", "--kernel", Laboratory.kernel, "--replace-constant", "fs_ftype_by_dtype", commit,
+                "create", "--kernel", kernel, "--replace-constant", "fs_ftype_by_dtype", commit,
                 environment: ["GIT_KSPLICE_KERNEL_DIR": folder])
-            guard created.succeeded else { throw Failure("create ended: \(created.said)") }
-            let exported = try await laboratory.run("export", "--output", file, commit)
+            guard created.succeeded, let line = created.text.lines.first else {
+                throw Failure("create ended: \(created.said)")
+            }
+            let exported = try await laboratory.run(
+                "export", "--output", file, String(line.split(separator: " ")[1]))
             guard exported.succeeded else { throw Failure("export ended: \(exported.said)") }
             return try Files.read(file)
         }
@@ -102,13 +105,22 @@ extension VirtualMachineTests {
 
         static let boot = SharedBoot { laboratory in
             var guest = Guest(laboratory)
-            try await guest.add(.auxv, .sfq)
             guest.load("net/sched/sch_sfq.ko")
-            guest.add(try Files.read(laboratory.modules + "/kernel/net/sched/sch_red.ko"), as: "sch_red.ko")
-            guest.add(try await archive(laboratory), as: "everything.tar.gz")
-            guest.add(try await laboratory.update(.dumpable), as: "base")
+            let waiting = "\(laboratory.modules)/kernel/net/sched/sch_red.ko"
+            return try await prepared(guest, laboratory, Laboratory.kernel, waiting).run()
+        }
+
+        /// Adds what has every call fail once, to a guest that loads the kernel's sch_sfq. `waiting` is its sch_red.
+        static func prepared(
+            _ guest: Guest, _ laboratory: Laboratory, _ kernel: String, _ waiting: String
+        ) async throws -> Guest {
+            var guest = guest
+            try await guest.add(.auxv, .sfq)
+            guest.add(try Files.read(waiting), as: "sch_red.ko")
+            guest.add(try await archive(laboratory, kernel), as: "everything.tar.gz")
+            guest.add(try await laboratory.update(.dumpable, for: kernel), as: "base")
             guest.add(Array(shell.utf8), as: "shell.sh")
-            let base = try await laboratory.update(.dumpable).id
+            let base = try await laboratory.update(.dumpable, for: kernel).id
             func step(_ name: String, _ command: String) {
                 guest.step(
                     name,
@@ -167,7 +179,7 @@ extension VirtualMachineTests {
                 """)
             step("awaited no longer", "await -; lsmod | grep -c sch_red; books")
             step("end", "git-ksplice undo -q --all > /dev/null; lsmod | grep -c ^ksplice_; rmmod sch_sfq")
-            return try await guest.run()
+            return guest
         }
 
         private static let old = "mixed_accepted"
@@ -191,8 +203,10 @@ extension VirtualMachineTests {
         }
 
         /// The attempts of a step, after the books as they were before them.
-        private func attempts(_ step: String) async throws -> (before: [Int], attempts: [Attempt]) {
-            let lines = try await Self.boot.report().output(step).lines
+        private static func attempts(_ step: String, _ report: GuestReport) throws -> (
+            before: [Int], attempts: [Attempt]
+        ) {
+            let lines = try report.output(step).lines
             let before = try #require(lines.first).split(separator: " ").compactMap { Int($0) }
             return (before, try lines.dropFirst().map { try Attempt($0) })
         }
@@ -201,18 +215,36 @@ extension VirtualMachineTests {
             try #require(text.lines.last).split(separator: " ").compactMap { Int($0) }
         }
 
-        /// Each but the last failed, and left everything as it was.
-        private func check(_ step: String, _ effect: String, calls: Set<String>) async throws -> Attempt {
-            let (before, attempts) = try await attempts(step)
+        /// Each but the last failed, and left everything as it was. Returns the last, and the calls that failed.
+        private static func check(_ step: String, _ effect: String, _ report: GuestReport) throws -> (
+            last: Attempt, calls: Set<String>
+        ) {
+            let (before, attempts) = try attempts(step, report)
             #expect(before.count == 5)
             for attempt in attempts.dropLast() {
                 #expect(attempt.status != 0, "\(step): \(attempt)")
                 #expect(attempt.effect == effect, "\(step): \(attempt)")
                 #expect(attempt.books == before, "\(step): \(attempt), \(before)")
             }
-            let failed = Set(attempts.map(\.call))
+            return (try #require(attempts.last), Set(attempts.map(\.call)))
+        }
+
+        private func check(_ step: String, _ effect: String, calls: Set<String>) async throws -> Attempt {
+            let (last, failed) = try Self.check(step, effect, try await Self.boot.report())
             #expect(failed == calls, "\(step): \(failed)")
-            return try #require(attempts.last)
+            return last
+        }
+
+        /// The same of all steps of another kernel, whose config decides which calls there are.
+        static func check(_ report: GuestReport) throws {
+            for (step, from, to) in [
+                ("load faults", old, old), ("apply faults", old, new), ("undo faults", new, old),
+                ("exchange faults", new, old),
+            ] {
+                let (last, calls) = try check(step, from, report)
+                #expect(calls.count >= 8 && last.effect == to, "\(step): \(calls), \(last)")
+            }
+            #expect(try report.output("end") == "0")
         }
 
         @Test func everyFaultOnTheWayInLeavesNothing() async throws {
@@ -273,7 +305,7 @@ extension VirtualMachineTests {
             let report = try await Self.boot.report()
             let after = try report.output("awaited no longer")
             #expect(after.hasPrefix("0\n"))
-            #expect(try await books(after) == attempts("await faults").before)
+            #expect(try books(after) == Self.attempts("await faults", report).before)
         }
 
         @Test func nothingIsLeftInTheEnd() async throws {

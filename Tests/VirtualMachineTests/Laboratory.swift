@@ -181,9 +181,9 @@ struct Laboratory: Sendable {
         return try await registry.descriptor(try await registry.summary(Self.kernel))
     }
 
-    /// The update of a change, made when first asked for.
-    func update(_ change: KernelChange) async throws -> TestUpdate {
-        try await Updates.shared.update(change, self)
+    /// The update of a change for a registered kernel, made when first asked for.
+    func update(_ change: KernelChange, for kernel: String = kernel) async throws -> TestUpdate {
+        try await Updates.shared.update(change, kernel, self)
     }
 }
 
@@ -200,39 +200,44 @@ private actor Updates {
     static let shared = Updates()
     private var made: [String: Task<TestUpdate, any Error>] = [:]
 
-    func update(_ change: KernelChange, _ laboratory: Laboratory) async throws -> TestUpdate {
-        if let known = made[change.name] { return try await known.value }
-        let task = Task { try await Self.make(change, laboratory) }
-        made[change.name] = task
+    func update(_ change: KernelChange, _ kernel: String, _ laboratory: Laboratory) async throws -> TestUpdate
+    {
+        let key = kernel + " " + change.name
+        if let known = made[key] { return try await known.value }
+        let task = Task { try await Self.make(change, kernel, laboratory) }
+        made[key] = task
         return try await task.value
     }
 
-    private static func make(_ change: KernelChange, _ laboratory: Laboratory) async throws -> TestUpdate {
+    private static func make(_ change: KernelChange, _ kernel: String, _ laboratory: Laboratory) async throws
+        -> TestUpdate
+    {
         var options = change.options
         var parent: String?
         for older in change.ground {
-            let update = try await laboratory.update(older)
+            let update = try await laboratory.update(older, for: kernel)
             options += ["--on", update.id]
             parent = update.commit
         }
         let commit = try await laboratory.commit(change, on: parent)
         let created = try await Command(
-            [laboratory.program, "create", "--kernel", Laboratory.kernel] + options + [commit],
+            [laboratory.program, "create", "--kernel", kernel] + options + [commit],
             directory: laboratory.repository
         ).run()
-        guard created.succeeded else {
+        guard created.succeeded, let line = created.text.lines.first, line.hasPrefix("update ") else {
             throw Failure("create of '\(change.name)' ended with \(created.status)\n\(created.errorText)")
         }
-        let file = "\(laboratory.folder)/\(change.branch).tar.gz"
-        let exported = try await laboratory.run("export", "--output", file, commit)
-        guard exported.succeeded, let line = created.text.lines.first, line.hasPrefix("update ") else {
+        let id = String(line.split(separator: " ")[1])
+        let file = "\(laboratory.folder)/\(kernel).\(change.branch).tar.gz"
+        // Not by the commit, which may have updates for several kernels.
+        let exported = try await laboratory.run("export", "--output", file, id)
+        guard exported.succeeded else {
             throw Failure(
                 "export of '\(change.name)' ended with \(exported.status)\n\(exported.errorText)\(created.text)"
             )
         }
         return TestUpdate(
-            id: String(line.split(separator: " ")[1]), commit: commit, output: created.text,
-            archive: try Files.read(file))
+            id: id, commit: commit, output: created.text, archive: try Files.read(file))
     }
 }
 
