@@ -75,41 +75,15 @@ offline=$(for _ in 1 2 3 4 5; do offline | sed 's/.*"match_ns":\([0-9]*\).*/\1 &
 peak=$(perl -e 'open STDOUT, ">/dev/null"; system @ARGV; my $b = "\0" x 144; syscall(98, -1, $b) == 0 or exit 1; print STDERR unpack("x32 q", $b)' \
 	git ksplice match --kernel debian --object -q $objects 2>&1)
 
-# An update of many functions: each of three files does one instruction more.
-for path in fs/open.c fs/stat.c kernel/groups.c; do
-	git show "HEAD:$path" |
-		perl -0pe 's/^(\w[^;{}#]*\))\n\{\n/$1\n{\n\tasm volatile("nopl 0x1234(%rax)");\n/mg' > "$work/file"
-	git update-index --cacheinfo "100644,$(git hash-object -w "$work/file"),$path"
-done
-git commit -q -m "bench: many functions"
-git ksplice create HEAD >/dev/null 2>&1
-git ksplice export -o "$work/wide.tar.gz" HEAD >/dev/null
-git reset -q --soft HEAD~1
-git read-tree HEAD
-
-tasks() { echo "for i in \$(seq $1); do sleep 1000 & done; sleep 5; echo tasks \$(ls -d /proc/[0-9]* | wc -l)"; }
-# Five pauses of an update.
-cycle() {
-	echo "for i in 1 2 3 4 5; do git-ksplice apply -q $1 >/dev/null; cat /sys/kernel/ksplice/*/pause_ns; git-ksplice undo -q --all >/dev/null; done"
-}
 git ksplice test --run "true" HEAD >/dev/null 2>&1
 cat > "$work/guest.sh" <<EOF
 [ -e /tmp/measured ] && exit 0
 touch /tmp/measured
-U=\$(ls /root/*.tar.gz | grep -v wide)
-git-ksplice check --json \$U 2>/dev/null
+git-ksplice check --json \$(ls /root/*.tar.gz) 2>/dev/null
 git-ksplice match --object --json /root/*.o 2>/dev/null | sed 's/^/ten /'
-echo tasks \$(ls -d /proc/[0-9]* | wc -l)
-$(cycle '$U')
-$(cycle /root/wide.tar.gz)
-git-ksplice apply wide.tar.gz | sed -n 's/^\([0-9]*\) function.*/wide \1/p'; git-ksplice undo -q --all >/dev/null
-$(tasks 950)
-$(cycle '$U')
-$(tasks 9000)
-$(cycle '$U')
 EOF
 copies=$(for object in $objects; do printf -- '--copy %s ' "$object"; done)
-guest=$(git ksplice test -q $copies --timeout 900 --memory 6144 --copy "$work/wide.tar.gz" --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
+guest=$(git ksplice test -q $copies --timeout 900 --copy "$work/guest.sh" --run 'sh ./guest.sh' HEAD 2>/dev/null | sed 's/^ *//')
 match=$(echo "$guest" | grep matched_functions)
 field() { echo "$match" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
 # What match says, as a row.
@@ -117,12 +91,6 @@ rates() {
 	sed -n 's/.*"functions":\([0-9]*\),"bytes":\([0-9]*\),"match_ns":\([0-9]*\),"complete":true.*/\1 \2 \3/p' |
 		awk '{ printf "%d functions, %d bytes, %.0f ms: %.1f MB/s, %d functions/s", $1, $2, $3 / 1e6, $2 * 1000 / $3, $1 * 1e9 / $3 }'
 }
-pauses=$(echo "$guest" | grep -E '^[0-9]+$')
-median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-# The median of the Nth five.
-pause() { echo "$pauses" | tail -n +$((5 * $1 - 4)) | head -n 5 | median; }
-tasks_of() { echo "$guest" | sed -n 's/^tasks //p' | sed -n "$1p"; }
-
 echo "| measurement | result |"
 echo "| --- | --- |"
 row "compile kernel/sys.c once with kbuild" "$unit s"
@@ -134,7 +102,16 @@ row "matching in the guest" "$(field matched_functions) functions, $(field match
 row "matching 10 whole objects offline (median of 5)" "$(echo "$offline" | rates)"
 row "the whole command" "$offline_time s, at most $((peak / 1024)) MiB"
 row "matching the same objects in the guest" "$(echo "$guest" | grep '^ten ' | rates)"
-row "pause, $(tasks_of 1) tasks (median of 5)" "$(pause 1) ns"
-row "the same, $(echo "$guest" | sed -n 's/^wide //p') redirects" "$(pause 2) ns"
-row "pause, $(tasks_of 2) tasks (median of 5)" "$(pause 3) ns"
-row "pause, $(tasks_of 3) tasks (median of 5)" "$(pause 4) ns"
+
+# Pauses and calls, in a guest of their own: a suite of the tests, which has what makes updates of many functions.
+figures=$(KSPLICE_FIGURES=1 "$here/test.sh" "$cache" --filter Figures 2>&1) || { echo "$figures" >&2; exit 1; }
+figure() { echo "$figures" | sed -n "s/^figure of $1: //p"; }
+echo
+figure functions
+echo "| tasks | functions | pause, median | 99 % | worst | whole stop_machine(), median | the same with nothing to do |"
+echo "| --- | --- | --- | --- | --- | --- | --- |"
+figure "the pause"
+echo
+echo "| called | ns | cycles |"
+echo "| --- | --- | --- |"
+figure calls

@@ -144,7 +144,7 @@ extension GuestProgram {
             """)
 
     /// `cycles ID N`: applies and undoes an update that is loaded, N times; tries again as long as somebody, or a probe, is
-    /// inside.
+    /// inside. With a third word it prints each pause, in nanoseconds.
     static let cycles = GuestProgram(
         name: "cycles",
         code: """
@@ -179,6 +179,7 @@ extension GuestProgram {
                     }
                     long pause = number(v[1], "pause_ns");
                     if (pause > worst) worst = pause;
+                    if (n > 3) printf("%ld\\n", pause);
                 }
                 printf("%ld cycles, busy %ld times, probed %ld times, longest pause %ld ns\\n", count, busy, probed, worst);
                 return 0;
