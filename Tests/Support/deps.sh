@@ -7,7 +7,7 @@ libgit2-dev libelf-dev libdw-dev binutils-dev zlib1g-dev libssl-dev
 dwarves qemu-system-x86 busybox-static kmod faketime
 systemd udev initramfs-tools-core e2fsprogs
 dpkg-dev lintian mmdebstrap
-gpg gpg-agent gpgconf gpgv openssh-client"
+gpg gpg-agent gpgconf gpgv openssh-client dropbear-bin"
 
 missing=
 for package in $packages; do

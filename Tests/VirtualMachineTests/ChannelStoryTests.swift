@@ -5,66 +5,6 @@ import Testing
 
 @testable import Core
 
-/// A maintainer's repository, which holds updates and no source, and a server with the update hook.
-struct PublisherSite {
-    let folder: String
-    let laboratory: Laboratory
-    var repository: String { folder + "/maintainer" }
-    var server: String { folder + "/server.git" }
-
-    init(_ laboratory: Laboratory) async throws {
-        self.laboratory = laboratory
-        folder = try Files.temporaryDirectory()
-        try await Command(["git", "init", "-q", "--template=", repository]).check()
-        try await Command(["git", "init", "-q", "--bare", "--template=", server]).check()
-        try Files.createDirectory(server + "/hooks")
-        let hook = #filePath.directoryPart.directoryPart.directoryPart + "/hooks/update"
-        try Files.write(Files.read(hook), to: server + "/hooks/update", mode: 0o755)
-        for (key, value) in [
-            ("user.name", "A Maintainer"), ("user.email", "m@example.org"), ("gpg.format", "ssh"),
-        ] {
-            try await git("config", key, value)
-        }
-        try await sign(as: "alice")
-    }
-
-    func sign(as name: String) async throws {
-        let key = "\(folder)/\(name)"
-        if !Files.exists(key) {
-            try await Command(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]).check()
-        }
-        try await git("config", "user.signingKey", key + ".pub")
-    }
-
-    @discardableResult
-    func git(_ arguments: String...) async throws -> String {
-        try await Command(["git"] + arguments, directory: repository).check().text.trimmed
-    }
-
-    /// Runs the program in the repository; the server's hook finds it, too.
-    func run(_ arguments: String...) async throws -> CommandResult {
-        let path = laboratory.program.directoryPart + ":/usr/sbin:/usr/bin:/sbin:/bin"
-        return try await Command(
-            [laboratory.program] + arguments, directory: repository, environment: ["PATH": path]
-        ).run()
-    }
-
-    @discardableResult
-    func check(_ arguments: String...) async throws -> String {
-        let path = laboratory.program.directoryPart + ":/usr/sbin:/usr/bin:/sbin:/bin"
-        return try await Command(
-            [laboratory.program] + arguments, directory: repository, environment: ["PATH": path]
-        ).check().text.trimmed
-    }
-
-    /// Stores an update that was made elsewhere.
-    func take(_ update: TestUpdate) async throws -> String {
-        try await UpdateStore(try await Repository(directory: repository)).store(
-            Update(archive: update.archive)
-        ).id
-    }
-}
-
 extension VirtualMachineTests {
     @Suite struct ChannelStory {
         static let boot = SharedBoot { laboratory in

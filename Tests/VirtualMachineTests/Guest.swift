@@ -52,21 +52,31 @@ struct Guest {
     }
 
     /// Attaches a disk and mounts its file system before the first step.
-    mutating func mount(_ disk: String, at folder: String) throws {
+    mutating func mount(_ disk: String, at folder: String, modules: String? = nil) throws {
         machine.disk = disk
-        try tryToLoad(["virtio_pci", "virtio_blk", "ext4"])
+        try tryToLoad(["virtio_pci", "virtio_blk", "ext4"], from: modules)
         step("mount", "mkdir -p \(folder) && mount -t ext4 /dev/vda \(folder)")
     }
 
-    /// The emulated machine: its processor as `-cpu` of QEMU takes it, how many, what the kernel's command line adds, and how
-    /// long it may run.
+    /// Gives it a network in which this machine answers as 10.0.2.2, before the first step. `folder`: its kernel's modules, if it is
+    /// not the laboratory's.
+    mutating func connect(_ folder: String? = nil) throws {
+        machine.hasNetwork = true
+        try tryToLoad(["virtio_pci", "virtio_net"], from: folder)
+        step("network", "ifconfig lo up && ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up")
+    }
+
+    /// The emulated machine: its processor as `-cpu` of QEMU takes it, how many, whether each has a socket of its own, what
+    /// the kernel's command line adds, and how long it may run.
     mutating func configure(
-        processor: String? = nil, processors: Int = 2, commandLine: String, memoryMiB: Int = 1024,
+        processor: String? = nil, processors: Int = 2, isOneASocket: Bool = false, commandLine: String,
+        memoryMiB: Int = 1024,
         seconds: Int = patience
     ) {
         machine.timeout = seconds
         machine.processor = processor
         machine.processors = processors
+        machine.isOneASocket = isOneASocket
         machine.commandLine = commandLine
         machine.memoryMiB = memoryMiB
     }

@@ -70,12 +70,18 @@ public struct VirtualMachine: Sendable {
     public var steps: [GuestStep] = []
     public var memoryMiB = 1024
     public var processors = 2
+    /// Whether each processor has a socket of its own, as a kernel without ACPI needs it: the BIOS's table of processors
+    /// has one for each socket.
+    public var isOneASocket = false
     /// The processor that is emulated, with its features, as `qemu-system-x86_64 -cpu` takes it; nil for QEMU's own choice.
     public var processor: String?
     /// A file with the content of a disk (`/dev/vda`), which outlives the run; nil for none.
     public var disk: String?
     /// A static busybox for the guest; nil for this machine's own.
     public var busybox: String?
+    /// Whether it has a network card, behind which this machine's own services (at 127.0.0.1) answer as 10.0.2.2, and nobody
+    /// else. The guest's own address is to be 10.0.2.15.
+    public var hasNetwork = false
     /// The beginning of the names of two pipes, `.in` and `.out`, that lead to the guest's `/dev/vport0p1`; nil for none.
     public var port: String?
     /// Added to the kernel's command line.
@@ -96,8 +102,9 @@ public struct VirtualMachine: Sendable {
         let result = try await Command(
             [
                 "timeout", "-k", "5", "\(timeout)", Self.emulator, "-accel", "tcg,thread=multi", "-smp",
-                "\(processors)", "-m",
-                "\(memoryMiB)", "-display", "none", "-monitor", "none", "-no-reboot", "-nic", "none",
+                isOneASocket ? "\(processors),sockets=\(processors)" : "\(processors)", "-m",
+                "\(memoryMiB)", "-display", "none", "-monitor", "none", "-no-reboot", "-nic",
+                hasNetwork ? "user,model=virtio-net-pci,ipv6=off" : "none",
                 "-kernel",
                 bootImage,
                 "-initrd", folder + "/initramfs", "-append",
