@@ -122,7 +122,7 @@ step "many hosts"
 echo
 echo "| many hosts | |"
 echo "| --- | --- |"
-"$here/scale/clients.pl" "$work/200" "${SCALE_HOSTS:-500}" "${SCALE_AT_ONCE:-100}"
+"$here/scale/clients.pl" "$work/200" "${SCALE_HOSTS:-500}" "${SCALE_AT_ONCE:-25}"
 
 echo
 echo "| the size of an update | |"

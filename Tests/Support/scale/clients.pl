@@ -1,5 +1,6 @@
 #!/usr/bin/perl
-# Many hosts that fetch from one server at once, each with a folder of its own, through `git daemon`. Prints rows of a table.
+# Many hosts that fetch from one server at once, each with a folder of its own, through `git daemon`, started for each connection
+# as inetd or systemd do it. Prints rows of a table.
 #
 #     clients.pl FOLDER HOSTS [AT-ONCE]
 #
@@ -8,26 +9,36 @@
 use strict;
 use warnings;
 use Cwd qw(abs_path);
+use IO::Socket::INET;
 use File::Path qw(remove_tree);
 use POSIX qw(setsid :sys_wait_h);
 use Time::HiRes qw(time sleep);
 
 my ($folder, $hosts, $limit) = @ARGV;
 $folder = abs_path($folder);
-$limit //= 100;
-my $port = 20000 + $$ % 10000;
+$limit //= 25;
 my $state = "$folder/hosts";
 remove_tree($state);
 mkdir $state or die "$state: $!\n";
 
+my $socket = IO::Socket::INET->new(Listen => 1024, LocalAddr => '127.0.0.1') or die "listen: $!\n";
+my $url = 'git://127.0.0.1:' . $socket->sockport . '/server.git';
 my $server = fork // die "fork: $!\n";
 if (!$server) {
     setsid;
-    exec qw(git daemon --export-all --listen=127.0.0.1 --max-connections=0 --init-timeout=60), "--port=$port",
-        "--base-path=$folder";
+    $SIG{CHLD} = 'IGNORE';
+    while (1) {
+        my $connection = $socket->accept or next;
+        next if fork // die "fork: $!\n";
+        $SIG{CHLD} = 'DEFAULT';
+        open STDIN, '<&', $connection;
+        open STDOUT, '>&', $connection;
+        exec qw(git daemon --inetd --export-all), "--base-path=$folder";
+    }
 }
+close $socket;
+$SIG{TERM} = $SIG{INT} = sub { exit 1 };
 END { kill 'TERM', -$server if $server }
-for (1 .. 100) { last if !system "git ls-remote -q git://127.0.0.1:$port/server.git none >/dev/null 2>&1"; sleep 0.1 }
 
 # KiB of all processes of the server's session, and their number.
 sub memory {
@@ -52,8 +63,7 @@ while ($next < $hosts || %running) {
             mkdir $place;
             $ENV{GIT_KSPLICE_STATE_DIR} = $place;
             open STDOUT, '>', '/dev/null';
-            exec 'sh', '-c', "git-ksplice trust accept '$folder/trust' && exec git-ksplice fetch \$0",
-                "git://127.0.0.1:$port/server.git";
+            exec 'sh', '-c', "git-ksplice trust accept '$folder/trust' && exec git-ksplice fetch $url";
         }
         $running{$child} = [$place, time];
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
-# What the daily commands cost in repositories that updates.pl has made, as rows of a table: milliseconds (median of 5), the
-# largest process's memory, bytes that go over the wire.
+# What the daily commands cost in repositories that updates.pl has made, as rows of a table: milliseconds (median of 5), those in
+# which a processor worked for it or for what it calls (also median; that depends less on what else the machine does), the largest
+# process's memory, bytes that go over the wire.
 #
 #     measure.pl FOLDER...
 use strict;
@@ -12,7 +13,7 @@ use Time::HiRes qw(time);
 my $here = abs_path($0) =~ s{[^/]*$}{}r;
 my (@names, %rows);
 
-# Runs a command; its milliseconds, and KiB of its largest process (getrusage(RUSAGE_CHILDREN).ru_maxrss).
+# Runs a command; its milliseconds, those of processors, and KiB of its largest process: getrusage(RUSAGE_CHILDREN).
 sub once {
     my ($place, @command) = @_;
     pipe my $from, my $to or die "pipe: $!\n";
@@ -26,18 +27,18 @@ sub once {
         my $status = system @command;
         my $usage = "\0" x 144;
         syscall(98, -1, $usage) == 0 or die "getrusage: $!\n";
-        syswrite $to, "$status " . unpack('x32 q', $usage) . "\n";
+        syswrite $to, join(' ', $status, unpack 'q5', $usage) . "\n";
         seek STDERR, 0, 0;
         print $errors <STDERR> if $status;
         close $errors;
         exec '/bin/true';
     }
     close $to;
-    my ($status, $memory) = split ' ', scalar <$from>;
+    my ($status, $user, $u, $system, $s, $memory) = split ' ', scalar <$from>;
     my $time = 1000 * (time - $begin);
     waitpid $child, 0;
     $status == 0 or die "failed: @command\n";
-    return ($time, $memory);
+    return ($time, 1000 * ($user + $system) + ($u + $s) / 1000, $memory);
 }
 
 sub row {
@@ -49,15 +50,16 @@ sub row {
 # A row for a command, run five times, each time after a preparation.
 sub measure {
     my ($name, $place, $prepare, @command) = @_;
-    my (@times, $most);
+    my (@times, @works, $most);
     for my $number (1 .. 5) {
         my @more = $prepare ? $prepare->($number) : ();
-        my ($time, $memory) = once($place, @command, @more);
+        my ($time, $work, $memory) = once($place, @command, @more);
         push @times, $time;
+        push @works, $work;
         $most = $memory if !$most || $memory > $most;
     }
-    @times = sort { $a <=> $b } @times;
-    row($name, sprintf '%.0f ms, %.0f MiB', $times[2], $most / 1024);
+    my ($time, $work) = map { (sort { $a <=> $b } @$_)[2] } \@times, \@works;
+    row($name, sprintf '%.0f ms (%.0f of work), %.0f MiB', $time, $work, $most / 1024);
 }
 
 # A row for what a command sends and gets.
