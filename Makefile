@@ -5,6 +5,7 @@
 #   make demo                   from a commit to a running kernel and back, in a virtual machine
 #   make test                   all tests
 #   make bench                  measurements
+#   make scale                  measurements with 5,000 updates, 500 hosts, 50,000 commits; a quarter of an hour
 #   make stress                 applies and undoes an update 10,000 times under load, in a virtual machine; hours
 #                               (CYCLES=1000 for fewer; `make test` does it 60 times); and a hundred updates at once
 #   make stress-debug           the same fire, and every call that can fail, on a kernel with KASAN, lockdep and kmemleak,
@@ -51,7 +52,7 @@ UNITS     = ksplice-boot.service ksplice-boot-confirm.service
 OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
 	"$(unitdir)"/*.target.wants
 
-.PHONY: all deps build release demo test bench stress stress-debug evaluate clean install install-boot uninstall deb format check-format
+.PHONY: all deps build release demo test bench scale stress stress-debug evaluate clean install install-boot uninstall deb format check-format
 
 all: build
 
@@ -72,6 +73,10 @@ test: deps
 
 bench: build
 	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
+
+# SCALE_HOSTS=100 SCALE_AT_ONCE=20 on a small machine.
+scale: build
+	@$(SUPPORT)/scale.sh $(CACHE) $(PROGRAM)
 
 CYCLES ?= 10000
 stress: deps

@@ -220,7 +220,8 @@ struct ChannelPull: AsyncParsableCommand {
     var remote: String
 
     func run() async throws {
-        let moved = try await ChannelStore(try await Repository()).pull(from: remote)
+        let repository = try await Repository()
+        let moved = try await ChannelStore(repository).pull(from: repository.place(ofRemote: remote))
         for ref in moved { print(ref) }
         if moved.isEmpty { print("nothing is new") }
     }

@@ -23,7 +23,8 @@ struct Publish: AsyncParsableCommand {
     func run() async throws {
         let repository = try await Repository()
         let names = try await options.channels(channel, in: ChannelStore(repository))
-        let sent = try await Publisher(repository, remote: remote).publish(names, isDryRun: dryRun)
+        let place = try await repository.place(ofRemote: remote)
+        let sent = try await Publisher(repository, remote: place).publish(names, isDryRun: dryRun)
         let new = sent.filter { $0.kind != "=" }
         for item in new { print("\(item.kind == "*" ? "new" : "moved")  \(item.ref)") }
         if !quiet {

@@ -96,6 +96,29 @@ import Testing
         #expect(none.status == .wrongKernel, "\(none)")
     }
 
+    @Test("what no channel lists stays here, and what is there already is not sent again")
+    func onlyWhatIsListed() async throws {
+        let fixture = try await TrustFixture()
+        for name in ["one", "two"] { try await fixture.list(name) }
+        let store = UpdateStore(try await fixture.publisher.repository)
+        let three = try await store.store(GitFixture.update(functions: ["three"]))
+        func there() async throws -> Int {
+            try await fixture.onServer("for-each-ref", UpdateStore.prefix).lines.count
+        }
+        try await fixture.publish()
+        #expect(try await there() == 2)
+        #expect(try await fixture.publish() == [])
+        // Now all are listed, and one pattern means them.
+        try await fixture.store.add([three], to: fixture.channel)
+        let sent = try await fixture.publish()
+        #expect(try await there() == 3)
+        #expect(sent.filter { $0.kind == "*" }.map(\.ref) == [three.ref], "\(sent)")
+        #expect(try await fixture.publish() == [])
+        #expect(try await fixture.store.pull(from: fixture.server) == [])
+        let left = ["refs/ksplice-incoming/", "refs/ksplice-local/", "refs/notes/ksplice-incoming/"]
+        #expect(try await store.repository.references(left).isEmpty)
+    }
+
     @Test func aBundleCrossesAnAirGap() async throws {
         let fixture = try await TrustFixture()
         try await fixture.accept()

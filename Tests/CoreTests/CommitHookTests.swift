@@ -219,6 +219,29 @@ import Testing
         #expect(try queue.entries().count == count)
     }
 
+    @Test func aRebaseStartsOneWorker() async throws {
+        let fixture = try await GitFixture()
+        let base = try await fixture.commit("base", ["f": "0\n"])
+        for n in 1...3 { try await fixture.commit("side \(n)", ["s\(n)": "\(n)\n"]) }
+        try await fixture.git("checkout", "-q", "-b", "other", base)
+        try await fixture.commit("other", ["o": "1\n"])
+        let calls = fixture.directory + "/.git/calls"
+        let program = fixture.directory + "/.git/program"
+        try Files.write(Array("#!/bin/sh\necho $1 >>'\(calls)'\n".utf8), to: program, mode: 0o755)
+        _ = try await CommitHooks(try await fixture.repository, program: program).install()
+        func starts() throws -> Int { Files.exists(calls) ? try Files.readText(calls).lines.count : 0 }
+        // They are started and not waited for.
+        func started(_ count: Int) async throws {
+            for _ in 0..<500 where try starts() < count { try await Task.sleep(for: .milliseconds(20)) }
+            try await Task.sleep(for: .milliseconds(300))
+            #expect(try starts() == count)
+        }
+        try await fixture.git("rebase", "-q", "other", "main")
+        try await started(1)
+        try await fixture.commit("another", ["p": "1\n"])
+        try await started(2)
+    }
+
     @Test func worktreesAndBareRepositoriesHaveOneQueue() async throws {
         let fixture = try await GitFixture()
         try await fixture.commit("base", ["f": "0\n"])

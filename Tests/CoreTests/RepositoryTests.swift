@@ -71,6 +71,16 @@ import Testing
         #expect(try await repository.shortIDs([first, second])[first] == String(first.prefix(9)))
     }
 
+    @Test func aPathIsAPathUnlessARemoteIsCalledSo() async throws {
+        let fixture = try await GitFixture()
+        let repository = try await fixture.repository
+        let name = fixture.directory + "/../" + fixture.directory.lastPathComponent
+        #expect(try await repository.place(ofRemote: name) == Files.absolute(fixture.directory))
+        try await fixture.git("config", "remote.\(name).url", "elsewhere")
+        #expect(try await repository.place(ofRemote: name) == name)
+        #expect(try await repository.place(ofRemote: "origin") == "origin")
+    }
+
     @Test func configurationIsReadAndWritten() async throws {
         let fixture = try await GitFixture()
         let repository = try await fixture.repository

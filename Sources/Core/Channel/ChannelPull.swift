@@ -26,9 +26,15 @@ extension ChannelStore {
         }
         let policy = try await judge(root)
         var moved: [String] = []
+        func own(_ ref: String) -> String { "refs/ksplice/" + ref.dropFirst(place.count) }
+        // What is here already, mostly nearly everything, goes at once.
+        let present = try await repository.references(["refs/ksplice/"])
+        let same = arrived.filter { present[own($0.key)] == $0.value }
+        try await repository.updateReferences(ReferenceUpdate.deletions(of: same), reason: "ksplice: pull")
         // The policy, then updates, then the channels that list them.
-        for (from, theirs) in arrived.sorted(by: { Self.order($0.key) < Self.order($1.key) }) {
-            let ref = "refs/ksplice/" + from.dropFirst(place.count)
+        let other = arrived.filter { same[$0.key] == nil }
+        for (from, theirs) in other.sorted(by: { Self.order($0.key) < Self.order($1.key) }) {
+            let ref = own(from)
             let ours = try await repository.references([ref])[ref]
             let new = try await merged(ref, ours: ours, theirs: theirs, policy)
             var changes = [ReferenceUpdate(name: from, new: nil, old: theirs)]

@@ -33,20 +33,25 @@ public struct Publisher: Sendable {
                 "there is no channel to publish", status: .notFound, hint: "git ksplice tag RELEASE UPDATE..."
             )
         }
-        var refs: [String] = []
-        for name in names { refs += try await checked(name, store) }
-        // First: the server judges the rest by it, each ref for itself.
-        let policy = try await repository.references([TrustChain.ref]).keys.sorted()
+        var listed: [String: [String]] = [:]
+        for name in names { listed[name.ref] = try await checked(name, store) }
         var sent: [Sent] = []
-        if !policy.isEmpty {
-            let result = try await push(policy, isDryRun: isDryRun)
-            guard result.status == 0 else { throw refusal(result) }
-            sent = result.sent
-        }
         for _ in 0..<5 {
-            if !isDryRun { try await mergeNotes() }
-            let notes = try await repository.references(["refs/notes/ksplice/"]).keys.sorted()
-            let result = try await push(refs + notes, isDryRun: isDryRun)
+            // With each push, git lists all refs that the other side has: there is none for what is there already.
+            let theirs = isDryRun ? [:] : try await meet(names)
+            let here = try await repository.references(
+                [TrustChain.ref, "refs/notes/ksplice/"] + names.map(\.ref))
+            let new = here.filter { theirs[$0.key] != $0.value }.keys.sorted()
+            // First: the server judges the rest by it, each ref for itself.
+            if new.contains(TrustChain.ref) {
+                let result = try await push([TrustChain.ref], isDryRun: isDryRun)
+                guard result.status == 0 else { throw refusal(result) }
+                sent += result.sent
+            }
+            let rest = new.filter { $0 != TrustChain.ref }
+            let updates = rest.flatMap { listed[$0] ?? [] }
+            if rest.isEmpty { return sent }
+            let result = try await push(rest + Set(updates).sorted(), isDryRun: isDryRun)
             if result.status == 0 { return sent + result.sent }
             // Somebody's notes came between.
             let raced = result.rejected.filter { $0.hasPrefix("refs/notes/") }
@@ -58,7 +63,7 @@ public struct Publisher: Sendable {
     /// Writes channels, what they list and the policy of trust into a file that `fetch` reads. Returns the number of refs.
     public func bundle(_ channels: [ChannelName], into file: String) async throws -> Int {
         var refs = try await repository.references([TrustChain.ref]).keys.sorted()
-        for name in channels { refs += try await checked(name, ChannelStore(repository)) }
+        for name in channels { refs += [name.ref] + (try await checked(name, ChannelStore(repository))) }
         try await repository.git(
             ["bundle", "create", "-q", file, "--stdin"],
             input: Array((refs.joined(separator: "\n") + "\n").utf8)
@@ -67,7 +72,7 @@ public struct Publisher: Sendable {
         return refs.count
     }
 
-    /// A channel and what it lists, each of it where it should be. Who signed it, the server judges.
+    /// What a channel lists, each of it where it should be. Who signed it, the server judges.
     private func checked(_ name: ChannelName, _ store: ChannelStore) async throws -> [String] {
         guard let state = try await store.state(name) else {
             throw Failure(
@@ -89,20 +94,41 @@ public struct Publisher: Sendable {
                     hint: "git update-ref \(ref) \(entry.commit) puts it back")
             }
         }
-        return [name.ref] + refs.filter { present[$0] != nil }
+        return refs.filter { present[$0] != nil }
     }
 
-    /// What others have written beside commits there comes here, line by line.
-    private func mergeNotes() async throws {
-        let place = "refs/notes/ksplice-incoming/"
-        try await repository.deleteReferences([place], reason: "ksplice: publish")
-        let fetched = try await repository.git([
-            "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options", remote,
-            "+refs/notes/ksplice/*:\(place)*",
-        ]).run()
+    /// Looks at what is there: what others have written beside commits comes here, line by line. Where a channel is there as it
+    /// is here, so is what it lists: a server takes both or none.
+    ///
+    /// - Returns: the values of its policy of trust, of channels and of notes.
+    private func meet(_ names: [ChannelName]) async throws -> [String: String] {
+        let (place, beside) = ("refs/notes/ksplice-incoming/", "refs/ksplice-local/theirs/")
+        try await repository.deleteReferences([place, beside], reason: "ksplice: publish")
+        // Patterns: what is not there is no error.
+        let folders = Set(names.map { "channels/\($0.arch)/\($0.kernel)/" }).sorted() + ["trust/"]
+        let wanted =
+            ["+refs/notes/ksplice/*:\(place)*"] + folders.map { "+refs/ksplice/\($0)*:\(beside)\($0)*" }
+        let fetched = try await repository.git(
+            [
+                "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--refmap=",
+                "--stdin", "--end-of-options", remote,
+            ], input: Array((wanted.joined(separator: "\n") + "\n").utf8)
+        ).run()
         guard fetched.succeeded else {
             throw Failure("cannot fetch from '\(remote)': \(Repository.words(of: fetched))")
         }
+        var theirs: [String: String] = [:]
+        for (ref, commit) in try await repository.references([place]) {
+            theirs["refs/notes/ksplice/" + ref.dropFirst(place.count)] = commit
+        }
+        let seen = try await repository.references([beside])
+        for (ref, commit) in seen { theirs["refs/ksplice/" + ref.dropFirst(beside.count)] = commit }
+        try await mergeNotes(place)
+        try await repository.updateReferences(ReferenceUpdate.deletions(of: seen), reason: "ksplice: publish")
+        return theirs
+    }
+
+    private func mergeNotes(_ place: String) async throws {
         for (ref, commit) in try await repository.references([place]).sorted(by: { $0.key < $1.key }) {
             let own = "refs/notes/ksplice/" + ref.dropFirst(place.count)
             if let present = try await repository.references([own])[own] {
@@ -147,9 +173,10 @@ public struct Publisher: Sendable {
             "-c", "advice.pushUpdateRejected=false", "push", "--atomic", "--porcelain", "--no-verify",
             "--no-signed", "--recurse-submodules=no",
         ]
+        let specs = try await patterns(for: refs, anew)
         let result = try await repository.git(
             flags + (isDryRun ? ["--dry-run"] : []) + ["--end-of-options", remote]
-                + refs.map { "\(anew.contains($0) ? "+" : "")\($0):\($0)" }
+                + specs.map { "\(anew.contains($0) ? "+" : "")\($0):\($0)" }
         ).run()
         var push = Push(status: result.status, said: result.errorText.trimmed)
         for line in result.text.lines {
@@ -166,6 +193,20 @@ public struct Publisher: Sendable {
             }
         }
         return push
+    }
+
+    /// A pattern for all updates of a kernel, where it means no others: git compares each refspec with each ref, which takes minutes
+    /// for thousands, and the names of thousands are more than a command's arguments can be.
+    private func patterns(for refs: [String], _ anew: Set<String>) async throws -> [String] {
+        let updates = refs.filter { $0.hasPrefix(UpdateStore.prefix) }
+        if updates.isEmpty { return refs }
+        let folders = Dictionary(grouping: updates, by: \.directoryPart)
+        let present = try await repository.references(folders.keys.sorted()).keys
+        let stored = Dictionary(grouping: present, by: \.directoryPart)
+        let whole = folders.filter { folder, refs in
+            refs.count > 1 && anew.isDisjoint(with: refs) && Set(refs) == Set(stored[folder] ?? [])
+        }
+        return whole.keys.sorted().map { $0 + "/*" } + refs.filter { whole[$0.directoryPart] == nil }
     }
 
     private func refusal(_ push: Push) -> Failure {

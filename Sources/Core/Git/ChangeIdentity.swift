@@ -88,16 +88,23 @@ extension UpdateStore {
         return found
     }
 
-    /// The identities of updates' changes, by the commits that hold the updates.
+    /// The identities of updates' changes, by the commits that hold the updates. The same change of the same source, for another
+    /// build of it, is looked at once.
     private func identities(of updates: [StoredUpdate]) async throws -> [String: ChangeIdentity] {
         var patches: [UInt8] = []
-        for update in updates {
+        var named: [[String]: String] = [:]
+        for update in updates where named[[update.preTree, update.postTree]] == nil {
             // A damaged update resembles nothing.
             let tree = try repository.tree(of: update.commit)
             guard let patch = try repository.blob(Update.Path.patch, tree: tree) else { continue }
+            named[[update.preTree, update.postTree]] = update.commit
             patches += Array((update.commit + "\n").utf8) + patch
         }
-        return try await repository.identities(patches: patches)
+        let found = try await repository.identities(patches: patches)
+        let all = updates.compactMap { update in
+            named[[update.preTree, update.postTree]].flatMap { found[$0] }.map { (update.commit, $0) }
+        }
+        return Dictionary(all, uniquingKeysWith: { first, _ in first })
     }
 
     /// The updates that notes beside commits name. Notes go with a commit that is rewritten, whatever becomes of it: they

@@ -5,7 +5,8 @@
 // hooks have, would never let them run. They are a subshell that reads nothing and whose status is dropped, so that
 // neither options of the shell nor names of variables get in or out, and what the hook is given on its standard input
 // (post-rewrite) stays for whom it is for: post-commit and post-applypatch have queued each commit of a rebase
-// already, and post-rewrite only says that it is over.
+// already, and post-rewrite only says that it is over. Until then no worker is started: it could only wait, and a hundred
+// picks would be a hundred starts.
 //
 // An entry of the queue is an empty file whose name says everything (`Workflow/Queue/BuildQueue.swift`): made by one
 // system call, it is there as a whole or not at all, and nobody has to lock anything.
@@ -35,21 +36,26 @@ public enum CommitHookText {
             	IFS='
             '
             	from=
+            	moving=
             	case ${0##*/} in
             	post-merge)
             		[ "$1" != 1 ] || exit
             		from=ORIG_HEAD
             		;;
+            	post-commit) moving=yes ;;
             	esac
-            	set -- $(git rev-parse --git-common-dir HEAD $from)
+            	set -- $(git rev-parse --git-common-dir --git-path rebase-merge HEAD $from)
+            	[ "$moving" ] && [ -d "$2" ] || moving=
             	cd "$1" || exit
+            	shift
             	queue=ksplice/queue/waiting
             	[ -d $queue ] || mkdir -p $queue || exit
             	[ ${#2} = 40 ] || exit
             	[ ${#3} = 40 ] && : >"$queue/$3..$2" || : >"$queue/$2"
             	program=\(quoted)
             	[ -x "$program" ] || program=git-ksplice
-            	setsid nice -n 10 "$program" hook run --background &
+            	# At the end of a rebase, post-rewrite starts one for all.
+            	[ "$moving" ] || setsid nice -n 10 "$program" hook run --background &
             ) </dev/null >/dev/null 2>&1 || :
 
             """ + end

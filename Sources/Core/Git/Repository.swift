@@ -140,6 +140,12 @@ extension Repository {
         return short
     }
 
+    /// What the user calls another repository, for git, which is not run in the folder that a path begins in.
+    public func place(ofRemote name: String) async throws -> String {
+        guard Files.exists(name), try await config("remote.\(name).url") == nil else { return name }
+        return try Files.absolute(name)
+    }
+
     /// The last value of a configuration variable, from wherever git reads it; nil where it is not set.
     public func config(_ key: String) async throws -> String? { try await configAll(key).last }
 

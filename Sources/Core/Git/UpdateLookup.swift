@@ -1,5 +1,5 @@
 // Finding stored updates: from refs and the trailers of their commits alone, with one call of git, never by
-// reading the updates themselves.
+// reading the updates themselves. What the refs' names can answer, commits are not read for: there may be thousands of others.
 
 extension UpdateStore {
     /// The stored updates, of one architecture and one kernel where given, the newest first.
@@ -22,12 +22,13 @@ extension UpdateStore {
     /// - Throws: `notFound`; `wrongKernel` where only other kernels have one; `stale` where the commit was
     ///   rewritten since; and a failure that lists the candidates where there are several.
     public func find(_ spec: String, kernel: KernelIdentity? = nil) async throws -> StoredUpdate {
-        let all = try await list()
         func fits(_ update: StoredUpdate) -> Bool {
             kernel.map { $0.arch == update.arch && $0.refName == update.buildID } ?? true
         }
         if spec.hasPrefix("refs/") {
-            guard let match = all.first(where: { $0.ref == spec }) else {
+            guard spec.hasPrefix(Self.prefix), !spec.hasSuffix("/"),
+                let match = try await list(pattern: spec).first(where: { $0.ref == spec })
+            else {
                 throw Failure("no such update: '\(spec)'", status: .notFound)
             }
             return match
@@ -35,7 +36,7 @@ extension UpdateStore {
         let prefixed = spec.hasPrefix("ksplice-")
         let digits = (prefixed ? String(spec.dropFirst("ksplice-".count)) : spec).lowercased()
         if digits.count >= 4, digits.allSatisfy(\.isHexDigit) {
-            let matches = all.filter { $0.id.hasPrefix(digits) }
+            let matches = try await list(pattern: "\(Self.prefix)*/*/\(digits)*")
             if !matches.isEmpty { return try only(matches, spec: spec) }
         }
         if prefixed { throw Failure("no such update: '\(spec)'", status: .notFound) }
@@ -45,7 +46,13 @@ extension UpdateStore {
         } catch let failure as Failure where failure.status == .notFound {
             throw Failure("no such update or commit: '\(spec)'", status: .notFound, hint: "git ksplice list")
         }
-        let matches = try await updates(of: commit, among: all)
+        if let kernel {
+            let own = try await list(arch: kernel.arch, buildID: kernel.refName).filter {
+                $0.commits.contains(commit)
+            }
+            if !own.isEmpty { return try only(newest(own), spec: spec) }
+        }
+        let matches = try await updates(of: commit, among: list())
         let fitting = matches.filter(fits)
         if fitting.isEmpty, let other = matches.first {
             throw Failure(

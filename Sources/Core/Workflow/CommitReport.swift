@@ -89,7 +89,13 @@ public struct CommitReporter: Sendable {
                 hint: "git ksplice kernel add NAME --source COMMIT --from PACKAGE")
         }
         self.kernels = kernels
-        updates = try await UpdateStore(repository).list()
+        // Of other kernels there may be thousands.
+        let store = UpdateStore(repository)
+        var updates: [StoredUpdate] = names.isEmpty ? try await store.list() : []
+        for kernel in names.isEmpty ? [] : kernels {
+            updates += try await store.list(arch: kernel.identity.arch, buildID: kernel.identity.refName)
+        }
+        self.updates = updates
         let queue = BuildQueue(repository)
         records = queue.exists ? try queue.results() : []
         waiting = queue.exists ? Set(try queue.entries().map(\.name)) : []
