@@ -10,6 +10,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+int ks_sha1(const void *bytes, size_t count, uint8_t *digest)
+{
+    unsigned length = 20;
+    return EVP_Digest(bytes, count, digest, &length, EVP_sha1(), NULL) == 1 ? 0 : -1;
+}
+
 int ks_sha256(const void *bytes, size_t count, uint8_t *digest)
 {
     unsigned length = 32;

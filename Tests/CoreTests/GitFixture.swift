@@ -5,18 +5,39 @@ import Glibc
 /// A repository in a temporary folder, made with the git program; removed with the value.
 final class GitFixture: Sendable {
     let directory: String
-    var repository: Repository { get async throws { try await Repository(directory: directory) } }
+    /// The way to its objects that is tried; nil for the one that is usual.
+    let store: StoreChoice?
+    private let isOwner: Bool
+    var repository: Repository {
+        get async throws {
+            guard let store else { return try await Repository(directory: directory) }
+            return try await Repository(directory: directory, store: store)
+        }
+    }
 
-    init(bare: Bool = false) async throws {
+    /// A repository that is there already, in the care of somebody else.
+    init(at directory: String, store: StoreChoice? = nil) async throws {
+        (self.directory, self.store, isOwner) = (directory, store, false)
+        try await git("config", "user.name", "Ann Author")
+        try await git("config", "user.email", "ann@example.org")
+    }
+
+    init(
+        bare: Bool = false, format: ObjectFormat = .sha1, store: StoreChoice? = nil, options: [String] = []
+    ) async throws {
         directory = try Files.temporaryDirectory("ksplice-test")
-        try await git("init", "-q", "-b", "main", "--template=", directory)
+        (self.store, isOwner) = (store, true)
+        try await Command(
+            ["git", "init", "-q", "-b", "main", "--template=", "--object-format=" + format.rawValue] + options
+                + [directory]
+        ).check()
         if bare { try await git("config", "core.bare", "true") }
         try await git("config", "user.name", "Ann Author")
         try await git("config", "user.email", "ann@example.org")
         try await git("config", "gc.auto", "0")
     }
 
-    deinit { try? Files.remove(directory) }
+    deinit { if isOwner { try? Files.remove(directory) } }
 
     @discardableResult
     func git(_ arguments: String...) async throws -> String {

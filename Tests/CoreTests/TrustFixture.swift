@@ -12,11 +12,12 @@ final class TrustFixture: Sendable {
     var channel: ChannelName { get throws { try ChannelName(kernel, "stable") } }
 
     /// With `alice`, who may do all, as the first signer.
-    init() async throws {
-        publisher = try await GitFixture()
+    init(format: ObjectFormat = .sha1) async throws {
+        publisher = try await GitFixture(format: format)
         folder = try Files.temporaryDirectory("ksplice-test")
         try await publisher.git("config", "gpg.format", "ssh")
-        try await publisher.git("init", "-q", "--bare", "--template=", server)
+        try await publisher.git(
+            "init", "-q", "--bare", "--template=", "--object-format=" + format.rawValue, server)
         try await sign(as: "alice")
         let signer = try await signer("alice", TrustRole.allCases)
         try await chain { $0.signers = [signer] }

@@ -20,6 +20,9 @@
 // `bits` is 32 or 64. Returns the instruction's length in bytes, or -1 if it is not a valid instruction.
 int ks_disassemble(const uint8_t *bytes, size_t count, uint64_t address, int bits, char *text, size_t text_size);
 
+// SHA-1, 20 bytes, as git names objects. Returns 0 on success.
+int ks_sha1(const void *bytes, size_t count, uint8_t *digest);
+
 // SHA-256 of `bytes` into `digest` (32 bytes). Returns 0, or -1 if the library refuses.
 int ks_sha256(const void *bytes, size_t count, uint8_t *digest);
 
@@ -61,8 +64,14 @@ struct ks_holder;
 struct ks_holder *ks_hold(const pid_t *tasks, size_t count, int milliseconds);
 void ks_let_go(struct ks_holder *holder);
 
-// Runs `sh -c command` with pipes: what is written to `input` is its standard input, what it prints is read from `output`.
-// Both are non-blocking and closed at exec. Returns an error number or 0; then the caller closes both and waits for the child.
-int ks_shell(const char *command, pid_t *child, int *input, int *output);
+// A file in memory without a name, closed at exec; -1 where there can be none.
+int ks_unnamed_file(void);
+
+// Runs a program with pipes: what is written to `input` is its standard input, what it prints is read from `output`. Both are
+// non-blocking and closed at exec. `changes` are those of its environment (`NAME=value`, or `NAME` to remove it), `errors` its standard
+// error, or -1 for this process's own; `directory` may be NULL. Returns an error number or 0; then the caller closes both and waits for
+// the child.
+int ks_spawn(char *const *words, char *const *changes, const char *directory, int errors, pid_t *child, int *input,
+             int *output);
 
 #endif

@@ -89,7 +89,7 @@ public struct ChannelIndex: Sendable, Equatable {
             guard words.count >= 2 else { throw wrong(line) }
             if words[0] == "update" {
                 let rest = words.count == 3 ? words[2].split(separator: " ").map { String($0) } : []
-                guard rest.count == 2, Self.isDigest(words[1], 64), Self.isDigest(rest[0], 40),
+                guard rest.count == 2, Self.isDigest(words[1], 64), ObjectFormat.isName(rest[0]),
                     let size = Int(rest[1]),
                     (0...1 << 28).contains(size), places[words[1]] == nil
                 else { throw wrong(line) }

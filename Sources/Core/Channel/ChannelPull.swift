@@ -18,7 +18,9 @@ extension ChannelStore {
             "+refs/ksplice/updates/*:\(place)updates/*",
         ]).run()
         guard fetched.succeeded else {
-            throw Failure("cannot fetch from '\(remote)': \(Repository.words(of: fetched))")
+            let said = Repository.words(of: fetched)
+            throw OtherFormat.failure(said, remote: remote, repository)
+                ?? Failure("cannot fetch from '\(remote)': \(said)")
         }
         let arrived = try await repository.references([place])
         guard let root = arrived[place + "trust/root"] else {
@@ -64,7 +66,7 @@ extension ChannelStore {
 
     private func isBefore(_ a: String, _ b: String) async throws -> Bool {
         try await repository.git(
-            ["merge-base", "--is-ancestor", a, b], environment: ["GIT_NO_REPLACE_OBJECTS": "1"]
+            ["merge-base", "--is-ancestor", a, b], environment: Repository.asStored
         ).run().succeeded
     }
 

@@ -224,7 +224,7 @@ extension ChannelStore {
     private func cves(of update: StoredUpdate) async throws -> [String] {
         var text = update.description
         for commit in update.commits where try repository.hasObject(commit) {
-            text += "\n" + (try repository.signedCommit(commit).message)
+            text += "\n" + (try repository.commit(commit).message)
         }
         return ChannelIndex.cves(in: text)
     }

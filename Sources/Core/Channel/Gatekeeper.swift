@@ -36,7 +36,7 @@ public struct Gatekeeper: Sendable {
         let isNew = Set(old) == Self.none
         if !isNew, !ref.hasPrefix(UpdateStore.prefix) {
             let grows = try await repository.git(
-                ["merge-base", "--is-ancestor", old, new], environment: ["GIT_NO_REPLACE_OBJECTS": "1"]
+                ["merge-base", "--is-ancestor", old, new], environment: Repository.asStored
             ).run().succeeded
             guard grows else {
                 throw refusal("'\(ref)' only grows", "git ksplice channel pull, then publish again")

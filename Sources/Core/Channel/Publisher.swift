@@ -115,7 +115,9 @@ public struct Publisher: Sendable {
             ], input: Array((wanted.joined(separator: "\n") + "\n").utf8)
         ).run()
         guard fetched.succeeded else {
-            throw Failure("cannot fetch from '\(remote)': \(Repository.words(of: fetched))")
+            let said = Repository.words(of: fetched)
+            throw OtherFormat.failure(said, remote: remote, repository)
+                ?? Failure("cannot fetch from '\(remote)': \(said)")
         }
         var theirs: [String: String] = [:]
         for (ref, commit) in try await repository.references([place]) {
@@ -148,8 +150,10 @@ public struct Publisher: Sendable {
         let before = try await repository.references([beside])[beside]
         try await repository.updateReferences(
             [.init(name: beside, new: present, old: before)], reason: "ksplice: publish")
-        try await repository.git(["notes", "--ref", beside, "merge", "-q", "-s", "cat_sort_uniq", ref])
-            .check("cannot merge '\(own)'")
+        try await repository.git(
+            ["notes", "--ref", beside, "merge", "-q", "-s", "cat_sort_uniq", ref],
+            environment: Repository.asStored
+        ).check("cannot merge '\(own)'")
         guard let merged = try await repository.references([beside])[beside] else { return }
         try await repository.updateReferences(
             [
@@ -210,6 +214,7 @@ public struct Publisher: Sendable {
     }
 
     private func refusal(_ push: Push) -> Failure {
+        if let other = OtherFormat.failure(push.said, remote: remote, repository) { return other }
         let channels = push.rejected.filter { $0.hasPrefix(ChannelName.prefix) || $0 == TrustChain.ref }
         let isBehind = push.reasons.contains { $0.contains("fetch first") || $0.contains("non-fast-forward") }
         return Failure(

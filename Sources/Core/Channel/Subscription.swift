@@ -35,16 +35,31 @@ public struct Subscription: Sendable {
         return try await Repository(only: repositoryPath)
     }
 
-    private func created() async throws -> Repository {
+    /// - Parameter format: how what is to be fetched names its objects, where that is known.
+    private func created(_ format: ObjectFormat? = nil) async throws -> Repository {
         let folder = DurableFolder(folder)
         try folder.create()
         try folder.refuseForeign(["repo.git"])
-        if let present = try await repository() { return present }
+        if let present = try await repository() {
+            guard let format, format != present.format else { return present }
+            // It was made before anybody knew what there is to fetch.
+            guard try await present.references([]).isEmpty else {
+                throw OtherFormat(format).failure(
+                    "what is to be fetched", present,
+                    hint:
+                        "remove '\(repositoryPath)' and fetch once more; what this host trusts and has accepted is kept elsewhere"
+                )
+            }
+            try Files.remove(repositoryPath)
+        }
         // An interrupted one has no name yet.
         let unfinished = repositoryPath + ".tmp"
         if Files.exists(unfinished) { try Files.remove(unfinished) }
-        try await Command(["git", "init", "-q", "--bare", "--object-format=sha1", "--template=", unfinished])
-            .check("cannot make '\(repositoryPath)'")
+        try await Command([
+            "git", "init", "-q", "--bare", "--object-format=\((format ?? .sha1).rawValue)", "--template=",
+            unfinished,
+        ])
+        .check("cannot make '\(repositoryPath)'")
         guard rename(unfinished, repositoryPath) == 0 else {
             throw Failure.system("make", repositoryPath, errno: errno)
         }
@@ -64,12 +79,17 @@ public struct Subscription: Sendable {
     public func fetch(
         from source: String?, channel: String, release: String? = nil, kernel: KernelIdentity
     ) async throws -> Fetched {
-        let repository = try await created()
+        var repository = try await created()
         let name = try ChannelName(kernel, channel)
         return try await DurableFolder(folder).locked(patience: 30) {
             let place: String
             if let source { place = source } else { place = try await knownSource(repository) }
-            let fetched = try await fetch(place, name, release, repository)
+            let fetched: Fetched
+            do { fetched = try await fetch(place, name, release, repository) } catch let other as OtherFormat
+            {
+                repository = try await created(other.format)
+                fetched = try await fetch(place, name, release, repository)
+            }
             try await repository.setConfig("ksplice.source", place)
             try fetched.state.checkValidity()
             return fetched
@@ -284,6 +304,9 @@ private struct Incoming: Sendable {
 
     /// - Parameter limit: in bytes: a sender cannot fill the disk.
     func fetch(_ refspecs: [String], limit: Int) async throws {
+        if let format = OtherFormat.ofBundle(source), format != repository.format {
+            throw OtherFormat(format)
+        }
         var command = repository.git(
             [
                 "-c", "fetch.fsckObjects=true", "-c", "fetch.unpackLimit=1", "-c", "http.lowSpeedLimit=1000",
@@ -300,6 +323,7 @@ private struct Incoming: Sendable {
         let result = try await command.run()
         if result.succeeded { return }
         let said = Repository.words(of: result)
+        if let other = OtherFormat(said: said, here: repository.format) { throw other }
         if result.status == 124 {
             throw Failure(
                 "'\(source)' has not sent everything within \(Self.patience) seconds", status: .busy)

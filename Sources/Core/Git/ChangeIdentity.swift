@@ -23,7 +23,7 @@ extension Repository {
         return try await identities(patches: patches.output)
     }
 
-    /// The identities of patches, each behind a line with the name that it is to have: 40 hexadecimal digits.
+    /// The identities of patches, each behind a line with the name that it is to have: that of an object.
     func identities(patches: [UInt8]) async throws -> [String: ChangeIdentity] {
         var found: [String: ChangeIdentity] = [:]
         let said = try await git(["patch-id", "--stable"], input: patches).check("cannot identify patches")
@@ -36,16 +36,11 @@ extension Repository {
         for line in patches.split(separator: UInt8(ascii: "\n")) {
             if line.starts(with: opening) {
                 found[name]?.files.append(String(decoding: line, as: UTF8.self))
-            } else if line.count == 40, line.allSatisfy({ Self.isDigit($0) }) {
+            } else if ObjectFormat.isName(line) {
                 name = String(decoding: line, as: UTF8.self)
             }
         }
         return found
-    }
-
-    private static func isDigit(_ byte: UInt8) -> Bool {
-        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
-            || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte)
     }
 }
 
@@ -95,8 +90,10 @@ extension UpdateStore {
         var named: [[String]: String] = [:]
         for update in updates where named[[update.preTree, update.postTree]] == nil {
             // A damaged update resembles nothing.
-            let tree = try repository.tree(of: update.commit)
-            guard let patch = try repository.blob(Update.Path.patch, tree: tree) else { continue }
+            let tree = try repository.tree(of: update.commit, as: .stored)
+            guard let patch = try repository.blob(Update.Path.patch, tree: tree, as: .stored) else {
+                continue
+            }
             named[[update.preTree, update.postTree]] = update.commit
             patches += Array((update.commit + "\n").utf8) + patch
         }
@@ -115,8 +112,9 @@ extension UpdateStore {
         guard try await repository.references([Self.programNotes])[Self.programNotes] != nil else {
             return [:]
         }
-        let listed = try await repository.git(["notes", "--ref=" + Self.programNotes, "list"])
-            .check("cannot list notes")
+        let listed = try await repository.git(
+            ["notes", "--ref=" + Self.programNotes, "list"], environment: Repository.asStored
+        ).check("cannot list notes")
         let annotated = Set(listed.text.lines.compactMap { $0.split(separator: " ").last.map(String.init) })
         var found: [String: [StoredUpdate]] = [:]
         for commit in commits where annotated.contains(commit) {

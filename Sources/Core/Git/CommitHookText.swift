@@ -50,8 +50,11 @@ public enum CommitHookText {
             	shift
             	queue=ksplice/queue/waiting
             	[ -d $queue ] || mkdir -p $queue || exit
-            	[ ${#2} = 40 ] || exit
-            	[ ${#3} = 40 ] && : >"$queue/$3..$2" || : >"$queue/$2"
+            	case ${#2} in 40|64) ;; *) exit ;; esac
+            	case ${#3} in
+            	${#2}) : >"$queue/$3..$2" ;;
+            	*) : >"$queue/$2" ;;
+            	esac
             	program=\(quoted)
             	[ -x "$program" ] || program=git-ksplice
             	# At the end of a rebase, post-rewrite starts one for all.

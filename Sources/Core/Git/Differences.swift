@@ -1,4 +1,5 @@
-// What differs between two trees: files, hunks of lines, and a patch that anyone can apply.
+// What differs between two trees: files, hunks of lines, and a patch that anyone can apply. Texts are compared by libgit2, which
+// needs no repository for that.
 
 import CShims
 
@@ -17,32 +18,32 @@ public struct ChangedFile: Sendable, Equatable {
 extension Repository {
     /// The files that differ, sorted by path. A moved file is one deleted and one added.
     public func changedFiles(pre: String, post: String) throws -> [ChangedFile] {
-        try withLibrary { repository in
-            try withObject(pre, GIT_OBJECT_TREE, in: repository) { old in
-                try withObject(post, GIT_OBJECT_TREE, in: repository) { new in
-                    try changedFiles(old, new, in: repository)
+        var changed: [ChangedFile] = []
+        /// Both sides are in git's order, and folders that are equal have one name: nothing below them is read.
+        func compare(_ old: String?, _ new: String?, _ prefix: String) throws {
+            if old == new { return }
+            var before = try old.map { try entries($0, as: .meant).entries[...] } ?? []
+            var after = try new.map { try entries($0, as: .meant).entries[...] } ?? []
+            while let first = [before.first, after.first].compactMap({ $0 }).min(by: { $0.isBefore($1) }) {
+                func take(_ side: inout ArraySlice<TreeEntry>) -> TreeEntry? {
+                    guard let next = side.first, !first.isBefore(next) else { return nil }
+                    return side.popFirst()
+                }
+                let (one, other) = (take(&before), take(&after))
+                let path = prefix + first.text
+                if first.isFolder {
+                    try compare(one?.id, other?.id, path + "/")
+                } else if one == nil {
+                    changed.append(.init(path: path, status: .added))
+                } else if other == nil {
+                    changed.append(.init(path: path, status: .deleted))
+                } else if one != other {
+                    changed.append(.init(path: path, status: .modified))
                 }
             }
         }
-    }
-
-    private func changedFiles(
-        _ old: OpaquePointer, _ new: OpaquePointer, in repository: OpaquePointer
-    ) throws -> [ChangedFile] {
-        var options = git_diff_options()
-        git_diff_options_init(&options, UInt32(GIT_DIFF_OPTIONS_VERSION))
-        options.flags |= UInt32(GIT_DIFF_INCLUDE_TYPECHANGE.rawValue)
-        var diff: OpaquePointer?
-        try check(git_diff_tree_to_tree(&diff, repository, old, new, &options), "cannot compare two trees")
-        defer { git_diff_free(diff) }
-        return (0..<git_diff_num_deltas(diff)).compactMap { index in
-            guard let delta = git_diff_get_delta(diff, index)?.pointee else { return nil }
-            switch delta.status {
-            case GIT_DELTA_ADDED: return .init(path: String(cString: delta.new_file.path), status: .added)
-            case GIT_DELTA_DELETED: return .init(path: String(cString: delta.old_file.path), status: .deleted)
-            default: return .init(path: String(cString: delta.new_file.path), status: .modified)
-            }
-        }
+        try compare(pre, post, "")
+        return changed
     }
 
     /// The changed lines of one file, in order. A file that a tree does not have counts as empty.
@@ -53,28 +54,27 @@ extension Repository {
 
     /// The changed lines between two texts.
     public func hunks(pre: [UInt8], post: [UInt8]) throws -> [Hunk] {
-        try withLibrary { _ in
-            var options = git_diff_options()
-            git_diff_options_init(&options, UInt32(GIT_DIFF_OPTIONS_VERSION))
-            options.flags |= UInt32(GIT_DIFF_FORCE_TEXT.rawValue)
-            options.context_lines = 0
-            options.interhunk_lines = 0
-            var patch: OpaquePointer?
-            // No file names: they would bring attributes and with them other rules for text.
-            let status = git_patch_from_buffers(&patch, pre, pre.count, nil, post, post.count, nil, &options)
-            try check(status, "cannot compare two files")
-            defer { git_patch_free(patch) }
-            return try (0..<git_patch_num_hunks(patch)).map { index in
-                var hunk: UnsafePointer<git_diff_hunk>?
-                try check(git_patch_get_hunk(&hunk, nil, patch, index), "cannot compare two files")
-                guard let hunk = hunk?.pointee else { throw Failure("cannot compare two files") }
-                // Of an empty stretch git names the line behind which it would stand.
-                return Hunk(
-                    preStart: Int(hunk.old_start) + (hunk.old_lines == 0 ? 1 : 0),
-                    preCount: Int(hunk.old_lines),
-                    postStart: Int(hunk.new_start) + (hunk.new_lines == 0 ? 1 : 0),
-                    postCount: Int(hunk.new_lines))
-            }
+        try LibraryStore.start()
+        var options = git_diff_options()
+        git_diff_options_init(&options, UInt32(GIT_DIFF_OPTIONS_VERSION))
+        options.flags |= UInt32(GIT_DIFF_FORCE_TEXT.rawValue)
+        options.context_lines = 0
+        options.interhunk_lines = 0
+        var patch: OpaquePointer?
+        // No file names: they would bring attributes and with them other rules for text.
+        let status = git_patch_from_buffers(&patch, pre, pre.count, nil, post, post.count, nil, &options)
+        try check(status, "cannot compare two files")
+        defer { git_patch_free(patch) }
+        return try (0..<git_patch_num_hunks(patch)).map { index in
+            var hunk: UnsafePointer<git_diff_hunk>?
+            try check(git_patch_get_hunk(&hunk, nil, patch, index), "cannot compare two files")
+            guard let hunk = hunk?.pointee else { throw Failure("cannot compare two files") }
+            // Of an empty stretch git names the line behind which it would stand.
+            return Hunk(
+                preStart: Int(hunk.old_start) + (hunk.old_lines == 0 ? 1 : 0),
+                preCount: Int(hunk.old_lines),
+                postStart: Int(hunk.new_start) + (hunk.new_lines == 0 ? 1 : 0),
+                postCount: Int(hunk.new_lines))
         }
     }
 

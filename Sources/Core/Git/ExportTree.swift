@@ -34,6 +34,7 @@ extension Repository {
         }
         // With the guard held, only a git that was killed can have left this.
         try Files.remove(index + ".lock")
+        try await fetchMissing(below: tree)
         let git = try exporter(directory: directory, index: index)
         if try await !git(["read-tree", "--reset", "-u", tree]).run().succeeded {
             // An index that was cut short cannot be read: begin anew.
@@ -44,12 +45,47 @@ extension Repository {
         try await git(["clean", "-ffdxq"]).check("cannot tidy '\(directory)'")
     }
 
+    /// Gets what a partial clone lacks of a tree, all at once: the private git directory does not know from where, and git by itself would
+    /// ask for each file alone.
+    func fetchMissing(below tree: String) async throws {
+        guard try isPartial, try hasObject(tree) else { return }
+        let listed = try await git([
+            "rev-list", "--objects", "--no-object-names", "--missing=print", tree, "--",
+        ]).check("cannot find out what this partial clone lacks")
+        let missing = listed.text.lines.filter { $0.hasPrefix("?") }.map { $0.dropFirst() }
+        if missing.isEmpty { return }
+        let names = try await git(["config", "--name-only", "--get-regexp", #"^remote\..*\.promisor$"#])
+            .check("cannot find out where this partial clone is from")
+        var said = ""
+        for name in names.text.lines {
+            let remote = String(name.dropFirst("remote.".count).dropLast(".promisor".count))
+            // As git itself asks (promisor-remote.c).
+            let fetched = try await git(
+                [
+                    "-c", "fetch.negotiationAlgorithm=noop", "fetch", "-q", remote, "--no-tags",
+                    "--no-write-fetch-head", "--recurse-submodules=no", "--no-auto-maintenance",
+                    "--filter=blob:none", "--stdin",
+                ], input: Array((missing.joined(separator: "\n") + "\n").utf8)
+            ).run()
+            if fetched.succeeded { return }
+            said = Self.words(of: fetched)
+        }
+        throw Failure(
+            "cannot get \(missing.count) objects that this partial clone lacks: \(said)", status: .notFound,
+            hint: "is the repository there from which it was cloned?")
+    }
+
     /// Makes the private git directory and returns how to call git with it.
     private func exporter(directory: String, index: String) throws -> ([String]) -> Command {
         let own = index + ".git"
         for folder in ["refs", "objects", "info"] { try Files.createDirectory(own + "/" + folder) }
         try Files.write("* -text -eol -ident -filter -working-tree-encoding\n", to: own + "/info/attributes")
-        try Files.write("[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n", to: own + "/config")
+        let settings =
+            "[core]\n\trepositoryFormatVersion = 1\n\tbare = false\n[extensions]\n\tobjectFormat = \(format.rawValue)\n"
+        try Files.write(settings, to: own + "/config")
+        let replaced = replacements.sorted { $0.key < $1.key }
+            .map { "\($0.value) \(Self.replacementBase)\($0.key)\n" }
+        try Files.write("# pack-refs with: sorted \n" + replaced.joined(), to: own + "/packed-refs")
         try Files.write("ref: refs/heads/none\n", to: own + "/HEAD")
         let objects = commonDirectory + "/objects"
         let options = [

@@ -28,7 +28,7 @@ public struct KernelStore: Sendable {
         let identity = try await repository.identity()
         try await repository.changeReferences([ref], reason: "ksplice: kernel \(refName)") { now in
             if let present = now[ref] {
-                let commit = try repository.commit(present)
+                let commit = try repository.commit(present, as: .stored)
                 if commit.tree == tree && commit.subject == subject { return [] }
             }
             let commit = try repository.writeCommit(
@@ -44,14 +44,15 @@ public struct KernelStore: Sendable {
             throw Failure(
                 "no such kernel: \(refName) (\(arch))", status: .notFound, hint: "git ksplice kernel list")
         }
-        return try repository.files(tree: repository.tree(of: commit))
+        return try repository.files(tree: repository.tree(of: commit, as: .stored))
     }
 
     /// The registered kernels, by architecture and name.
     public func list() async throws -> [StoredKernel] {
         let format = "%(objectname) %(refname) %(contents:subject)"
-        let result = try await repository.git(["for-each-ref", "--format=" + format, Self.prefix])
-            .check("cannot list kernels")
+        let result = try await repository.git(
+            ["for-each-ref", "--format=" + format, Self.prefix], environment: Repository.asStored
+        ).check("cannot list kernels")
         return result.text.lines.compactMap { line in
             let fields = line.split(separator: " ", maxSplits: 2).map(String.init)
             guard fields.count >= 2 else { return nil }

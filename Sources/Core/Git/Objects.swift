@@ -1,11 +1,11 @@
-// Reading and writing git objects: commits, trees as dictionaries of files, blobs.
+// Reading and writing git objects: commits, trees as dictionaries of files, blobs. How their bytes are found and kept is the
+// store's (`Store/ObjectStore.swift`).
 
-import CShims
 import Glibc
 
 /// What is of interest of a commit.
 public struct Commit: Sendable, Equatable {
-    /// 40 hexadecimal digits, as all object names.
+    /// 40 hexadecimal digits, or 64 where the repository names objects by SHA-256, as all object names.
     public var id: String
     public var tree: String
     /// As the commit itself says it; in a shallow clone they may be missing.
@@ -16,81 +16,139 @@ public struct Commit: Sendable, Equatable {
     public var author: String
     /// Seconds since 1970.
     public var authorTime: Int64
+    public var message: String
+
+    /// Takes the bytes of a commit object apart.
+    init(id: String, parsing bytes: [UInt8]) {
+        (self.id, tree, parents, author, authorTime) = (id, "", [], "", 0)
+        let end = bytes.firstRange(of: [10, 10])?.lowerBound ?? bytes.endIndex
+        for line in String(decoding: bytes[..<end], as: UTF8.self).lines {
+            let words = line.split(separator: " ", maxSplits: 1).map(String.init)
+            guard words.count == 2 else { continue }
+            switch words[0] {
+            case "tree" where tree.isEmpty: tree = words[1]
+            case "parent": parents.append(words[1])
+            case "author" where author.isEmpty:
+                let close = words[1].lastIndex(of: ">") ?? words[1].startIndex
+                author = String(words[1][...close])
+                authorTime =
+                    words[1][close...].split(separator: " ").dropFirst().first.flatMap { Int64($0) } ?? 0
+            default: break
+            }
+        }
+        message = String(decoding: bytes.dropFirst(end + 2), as: UTF8.self)
+        subject = message.lines.map { String($0).trimmed }.drop { $0.isEmpty }.prefix { !$0.isEmpty }
+            .joined(separator: " ")
+    }
+}
+
+/// What a name stands for.
+public enum ObjectView: Sendable {
+    /// What git shows: an object that was put in its place (git-replace(1)) counts. For commits that people name.
+    case meant
+    /// The object whose content has this very name. For updates, channels and all that is signed.
+    case stored
 }
 
 extension Repository {
-    /// Reads a commit by its full name.
-    public func commit(_ id: String) throws -> Commit {
-        try withLibrary { repository in
-            try withObject(id, GIT_OBJECT_COMMIT, in: repository) { object in
-                let count = git_commit_parentcount(object)
-                let author = git_commit_author(object)?.pointee
-                func text(_ pointer: UnsafePointer<CChar>?) -> String {
-                    pointer.map { String(cString: $0) } ?? ""
-                }
-                return Commit(
-                    id: id, tree: git_commit_tree_id(object)?.pointee.name ?? "",
-                    parents: (0..<count).compactMap { git_commit_parent_id(object, $0)?.pointee.name },
-                    subject: text(git_commit_summary(object)),
-                    author:
-                        "\(text(author?.name.map { UnsafePointer($0) })) <\(text(author?.email.map { UnsafePointer($0) }))>",
-                    authorTime: author?.when.time ?? 0)
-            }
+    /// The bytes of an object.
+    func object(_ id: String, _ kind: GitObjectKind, as view: ObjectView) throws -> [UInt8] {
+        let name = view == .meant ? replacement(of: id) : id
+        guard let object = try store.read(name) else { throw try missing(id, kind.rawValue) }
+        guard object.kind == kind else {
+            throw Failure("cannot read \(kind.rawValue) '\(id)': it is a \(object.kind.rawValue)")
         }
+        return object.bytes
+    }
+
+    func missing(_ id: String, _ kind: String) throws -> Failure {
+        let hint: String
+        if Files.exists(commonDirectory + "/shallow") {
+            hint = "a shallow clone lacks objects: git fetch --unshallow"
+        } else if try isPartial {
+            hint =
+                "a partial clone gets objects from where it was cloned: is that there, and does it have them?"
+        } else {
+            hint = "git fsck finds what is missing"
+        }
+        return Failure("cannot read \(kind) '\(id)': it is not here", status: .notFound, hint: hint)
+    }
+
+    /// Reads a commit by its full name.
+    public func commit(_ id: String, as view: ObjectView = .meant) throws -> Commit {
+        Commit(id: id, parsing: try object(id, .commit, as: view))
     }
 
     /// The tree of a commit.
-    public func tree(of commit: String) throws -> String { try self.commit(commit).tree }
-
-    /// Whether an object is here.
-    public func hasObject(_ id: String) throws -> Bool {
-        var oid = try objectID(id)
-        return try withLibrary { repository in
-            var database: OpaquePointer?
-            try check(git_repository_odb(&database, repository), "cannot open the object database")
-            defer { git_odb_free(database) }
-            return git_odb_exists(database, &oid) == 1
-        }
+    public func tree(of commit: String, as view: ObjectView = .meant) throws -> String {
+        try self.commit(commit, as: view).tree
     }
 
+    /// The entries of a tree.
+    func entries(_ tree: String, as view: ObjectView) throws -> TreeObject {
+        try TreeObject(parsing: object(tree, .tree, as: view), format: format)
+    }
+
+    /// What a tree has at a path; nil where it has nothing there.
+    func entry(_ path: String, tree: String, as view: ObjectView) throws -> TreeEntry? {
+        var (tree, parts) = (tree, path.split(separator: "/", omittingEmptySubsequences: false)[...])
+        while let part = parts.popFirst() {
+            let bytes = try object(tree, .tree, as: view)
+            guard let found = try TreeObject.entry(part, of: bytes, format: format) else { return nil }
+            if parts.isEmpty { return found }
+            guard found.isFolder else { return nil }
+            tree = found.id
+        }
+        return nil
+    }
+
+    /// Whether an object is here, or is got when it is asked for.
+    public func hasObject(_ id: String) throws -> Bool { try store.header(of: id) != nil }
+
     /// The content of a file in a tree; nil where the tree has no file of this path.
-    public func blob(_ path: String, tree: String) throws -> [UInt8]? {
-        try withLibrary { try readBlob(path, tree: tree, in: $0) }
+    public func blob(_ path: String, tree: String, as view: ObjectView = .meant) throws -> [UInt8]? {
+        guard let entry = try entry(path, tree: tree, as: view), !entry.isFolder, !entry.isModule else {
+            return nil
+        }
+        return try object(entry.id, .blob, as: view)
     }
 
     /// The content of the only file of a tree; nil where the tree holds anything else, or the file is larger than `limit` bytes.
     func onlyFile(_ name: String, tree: String, limit: Int) throws -> [UInt8]? {
-        try withLibrary { repository in
-            let id = try withObject(tree, GIT_OBJECT_TREE, in: repository) { object -> String? in
-                guard git_tree_entrycount(object) == 1, let entry = git_tree_entry_byname(object, name),
-                    git_tree_entry_type(entry) == GIT_OBJECT_BLOB
-                else { return nil }
-                return git_tree_entry_id(entry)?.pointee.name
-            }
-            guard let id, try size(of: id, in: repository) <= limit else { return nil }
-            return try blobContent(id, in: repository)
-        }
-    }
-
-    /// The size of an object, of which no more is read than that.
-    func size(of id: String, in repository: OpaquePointer) throws -> Int {
-        var name = try objectID(id)
-        var database: OpaquePointer?
-        try check(git_repository_odb(&database, repository), "cannot open the object database")
-        defer { git_odb_free(database) }
-        var (size, type) = (0, GIT_OBJECT_ANY)
-        try check(git_odb_read_header(&size, &type, database, &name), "cannot read '\(id)'")
-        return size
+        let entries = try entries(tree, as: .stored).entries
+        guard entries.count == 1, entries[0].text == name, !entries[0].isFolder, !entries[0].isModule,
+            let size = try store.header(of: entries[0].id)?.size, size <= limit
+        else { return nil }
+        return try object(entries[0].id, .blob, as: .stored)
     }
 
     /// All files of a tree by path. Fails where they are larger than `limit` bytes together (looked at before
-    /// anything is read), and on anything that is not a plain file.
+    /// anything is read), and on anything that is not a plain file. What stands in the place of others does not count.
     public func files(tree: String, limit: Int = 1 << 28) throws -> [String: [UInt8]] {
-        try withLibrary { repository in
-            var reader = TreeReader(repository: repository, budget: limit)
-            try reader.read(tree, prefix: "")
-            return reader.files
+        var (files, budget) = ([String: [UInt8]](), limit)
+        func read(_ tree: String, prefix: String) throws {
+            let entries = try entries(tree, as: .stored).entries
+            for entry in entries where !entry.isFolder {
+                let path = prefix + entry.text
+                guard entry.isPlainFile else {
+                    throw Failure(
+                        "'\(path)' in tree \(tree) is not a plain file", status: .verificationRefused)
+                }
+                guard let size = try store.header(of: entry.id)?.size else {
+                    throw try missing(entry.id, "blob")
+                }
+                guard size <= budget else {
+                    throw Failure("'\(path)' is too large", status: .verificationRefused)
+                }
+                budget -= size
+                files[path] = try object(entry.id, .blob, as: .stored)
+            }
+            for entry in entries where entry.isFolder {
+                try read(entry.id, prefix: prefix + entry.text + "/")
+            }
         }
+        try read(tree, prefix: "")
+        return files
     }
 
     /// Writes a tree of plain files, with folders where paths have slashes. Returns the tree's name.
@@ -103,9 +161,7 @@ extension Repository {
                 if files[folder] != nil { throw Failure("'\(folder)' is both a file and a folder") }
             }
         }
-        return try withLibrary { repository in
-            try updateTree(nil, with: files.mapValues { $0 as [UInt8]? }, in: repository)
-        }
+        return try updateTree(nil, with: files.mapValues { $0 as [UInt8]? }, as: .stored)
     }
 
     /// Writes a commit in the name of the user that git's configuration and environment say. Moves no ref.
@@ -134,7 +190,9 @@ extension Repository {
         for parent in parents { text += "parent \(parent)\n" }
         text += "author \(identity.author)\ncommitter \(identity.committer)\n\n\(message)"
         if !text.hasSuffix("\n") { text += "\n" }
-        return try withLibrary { try writeObject([UInt8](text.utf8), GIT_OBJECT_COMMIT, in: $0) }
+        let commit = GitObject(kind: .commit, bytes: [UInt8](text.utf8))
+        try store.write([commit])
+        return format.name(of: commit)
     }
 }
 
@@ -144,107 +202,4 @@ private func validate(_ path: String) throws {
     guard !parts.contains(where: { ["", ".", ".."].contains($0) || $0.lowercased() == ".git" }),
         !path.utf8.contains(0)
     else { throw Failure("not a path inside a tree: '\(path)'") }
-}
-
-func writeObject(_ bytes: [UInt8], _ type: git_object_t, in repository: OpaquePointer) throws -> String {
-    var database: OpaquePointer?
-    try check(git_repository_odb(&database, repository), "cannot open the object database")
-    defer { git_odb_free(database) }
-    var id = git_oid()
-    try check(git_odb_write(&id, database, bytes, bytes.count, type), "cannot write to the object database")
-    return id.name
-}
-
-func readBlob(_ path: String, tree: String, in repository: OpaquePointer) throws -> [UInt8]? {
-    try withObject(tree, GIT_OBJECT_TREE, in: repository) { root in
-        var entry: OpaquePointer?
-        let status = git_tree_entry_bypath(&entry, root, path)
-        if status == GIT_ENOTFOUND.rawValue { return nil }
-        try check(status, "cannot read '\(path)'")
-        defer { git_tree_entry_free(entry) }
-        guard git_tree_entry_type(entry) == GIT_OBJECT_BLOB, let id = git_tree_entry_id(entry) else {
-            return nil
-        }
-        return try blobContent(id.pointee.name, in: repository)
-    }
-}
-
-func blobContent(_ id: String, in repository: OpaquePointer) throws -> [UInt8] {
-    try withObject(id, GIT_OBJECT_BLOB, in: repository) { blob in
-        let size = Int(git_blob_rawsize(blob))
-        guard size > 0, let content = git_blob_rawcontent(blob) else { return [] }
-        return Array(UnsafeRawBufferPointer(start: content, count: size))
-    }
-}
-
-/// Writes a tree that differs from another (nil: the empty one) in the given files; nil content removes a file.
-func updateTree(_ base: String?, with files: [String: [UInt8]?], in repository: OpaquePointer) throws
-    -> String
-{
-    var updates: [git_tree_update] = []
-    defer { for update in updates { free(UnsafeMutablePointer(mutating: update.path)) } }
-    for (path, content) in files.sorted(by: { $0.key < $1.key }) {
-        let id = try content.map { try objectID(writeObject($0, GIT_OBJECT_BLOB, in: repository)) }
-        updates.append(
-            git_tree_update(
-                action: id == nil ? GIT_TREE_UPDATE_REMOVE : GIT_TREE_UPDATE_UPSERT, id: id ?? git_oid(),
-                filemode: GIT_FILEMODE_BLOB, path: UnsafePointer(strdup(path))))
-    }
-    var result = git_oid()
-    func write(_ baseline: OpaquePointer?) throws {
-        let status = git_tree_create_updated(&result, repository, baseline, updates.count, updates)
-        try check(status, "cannot write a tree")
-    }
-    if updates.isEmpty {
-        if let base { return base }
-        return try writeObject([], GIT_OBJECT_TREE, in: repository)
-    }
-    if let base {
-        try withObject(base, GIT_OBJECT_TREE, in: repository) { try write($0) }
-    } else {
-        try write(nil)
-    }
-    return result.name
-}
-
-/// Collects the files of a tree within a budget of bytes.
-private struct TreeReader {
-    let repository: OpaquePointer
-    var budget: Int
-    var files: [String: [UInt8]] = [:]
-
-    mutating func read(_ tree: String, prefix: String) throws {
-        var folders: [(String, String)] = []
-        try withObject(tree, GIT_OBJECT_TREE, in: repository) { object in
-            for index in 0..<git_tree_entrycount(object) {
-                guard let entry = git_tree_entry_byindex(object, index), let id = git_tree_entry_id(entry),
-                    let name = git_tree_entry_name(entry)
-                else { continue }
-                let path = prefix + String(cString: name)
-                switch git_tree_entry_filemode(entry) {
-                case GIT_FILEMODE_TREE: folders.append((id.pointee.name, path + "/"))
-                case GIT_FILEMODE_BLOB, GIT_FILEMODE_BLOB_EXECUTABLE:
-                    try spend(id.pointee, path)
-                    files[path] = try blobContent(id.pointee.name, in: repository)
-                default:
-                    throw Failure(
-                        "'\(path)' in tree \(tree) is not a plain file", status: .verificationRefused)
-                }
-            }
-        }
-        for (id, path) in folders { try read(id, prefix: path) }
-    }
-
-    /// Looks at the size before the content is read.
-    private mutating func spend(_ id: git_oid, _ path: String) throws {
-        var id = id
-        var database: OpaquePointer?
-        try check(git_repository_odb(&database, repository), "cannot open the object database")
-        defer { git_odb_free(database) }
-        var size = 0
-        var type = GIT_OBJECT_ANY
-        try check(git_odb_read_header(&size, &type, database, &id), "cannot read '\(path)'")
-        guard size <= budget else { throw Failure("'\(path)' is too large", status: .verificationRefused) }
-        budget -= size
-    }
 }

@@ -1,7 +1,7 @@
 // A git repository: found by the git program, so that `git -C`, GIT_DIR, worktrees, submodules and
 // safe.directory mean what they mean to git. Configuration and revisions are also git's own answers.
 
-import CShims
+import Glibc
 import Synchronization
 
 /// A repository. Nothing but its place is read until it is asked for.
@@ -16,59 +16,98 @@ public final class Repository: Sendable {
 
     /// Whether git's variables count for nothing.
     let isOnly: Bool
-
-    private let library = Mutex<LibraryHandle?>(nil)
+    /// How objects are named here.
+    let format: ObjectFormat
+    /// Which objects stand in the place of others (git-replace(1)), where these count.
+    let replacements: [String: String]
+    private let choice: StoreChoice?
+    private let opened = Mutex<(any ObjectStore)?>(nil)
 
     /// Finds the repository that a folder belongs to. Fails with git's words where there is none.
-    public init(directory: String = ".") async throws {
+    public convenience init(directory: String = ".") async throws {
+        try await self.init(directory: directory, store: StoreChoice.named())
+    }
+
+    /// - Parameter choice: which way to its objects is used; nil for the one that serves it best.
+    init(directory: String, store choice: StoreChoice?) async throws {
         let found = try await Command(
             [
                 "git", "rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir",
-                "--is-bare-repository",
-                "--show-object-format", "--show-toplevel",
+                "--is-bare-repository", "--show-object-format", "--glob=" + Self.replacementBase + "*",
+                "--show-toplevel",
             ], directory: directory
         ).run()
+        var answers = found.text.lines.map(String.init)
+        let replaced = answers.dropFirst(4).prefix { ObjectFormat.isName($0) }
+        answers.removeSubrange(replaced.indices)
         // In a bare repository the last question fails after the others were answered.
-        let answers = found.text.lines.map(String.init)
         guard answers.count >= 4, found.succeeded || answers.count == 4 else {
-            throw Failure(Self.words(of: found), hint: "run it inside a repository of the kernel's source")
+            throw Self.notFound(found)
         }
-        guard answers[3] == "sha1" else {
+        guard let format = ObjectFormat(rawValue: answers[3]) else {
             throw Failure(
-                "cannot use repository '\(answers[0])': its object format is \(answers[3]), not sha1")
+                "cannot use repository '\(answers[0])': its object format \(answers[3]) is not known here")
         }
+        self.format = format
+        self.choice = choice
         isOnly = false
         commonDirectory = answers[0]
         gitDirectory = answers[1]
         isBare = answers[2] == "true"
         worktree = answers.count > 4 && !isBare ? answers[4] : nil
+        replacements =
+            replaced.isEmpty
+            ? [:] : try await Self.replacements(git: Self.caller(gitDirectory, isOnly: false))
     }
 
     /// A repository of this program's own, whatever the environment says of where git should look.
     init(only path: String) async throws {
-        gitDirectory = try Files.absolute(path)
-        (commonDirectory, worktree, isBare, isOnly) = (gitDirectory, nil, true, true)
-        let found = try await git(["rev-parse", "--show-object-format"]).run()
-        guard found.succeeded, found.text.trimmed == "sha1" else {
+        let place = try Files.absolute(path)
+        (gitDirectory, commonDirectory) = (place, place)
+        (worktree, isBare, isOnly, replacements) = (nil, true, true, [:])
+        choice = try StoreChoice.named()
+        let found = try await Self.caller(place, isOnly: true)(["rev-parse", "--show-object-format"]).run()
+        guard found.succeeded, let format = ObjectFormat(rawValue: found.text.trimmed) else {
             throw Failure(
                 "'\(path)' is no repository: \(Self.words(of: found))", hint: "remove it, and fetch once more"
             )
         }
+        self.format = format
     }
 
-    deinit {
-        if let handle = library.withLock({ $0 }) { git_repository_free(handle.repository) }
+    private static func notFound(_ found: CommandResult) -> Failure {
+        let said = words(of: found)
+        // Of a repository that is somebody else's, git itself says what to do.
+        if said.contains("safe.directory") { return Failure(said) }
+        return Failure(said, hint: "run it inside a repository of the kernel's source")
     }
 
     /// The folder for everything private to this clone: workspaces, caches, logs, locks. It may not exist yet.
     public var stateDirectory: String { commonDirectory + "/ksplice" }
 
-    /// Lends the library's handle. Calls must not be nested.
-    func withLibrary<T: Sendable>(_ body: (OpaquePointer) throws -> T) throws -> T {
-        try library.withLock { handle in
-            let open = try handle ?? LibraryHandle(opening: commonDirectory, withQuarantine: !isOnly)
-            handle = open
-            return try body(open.repository)
+    /// The way to its objects, opened when it is first used. Whether libgit2 can serve the repository, it says itself: what it does
+    /// not know, it does not open, and git, which has found the repository, does.
+    var store: any ObjectStore {
+        get throws {
+            try opened.withLock { opened in
+                if let opened { return opened }
+                let store = try open()
+                opened = store
+                return store
+            }
+        }
+    }
+
+    private func open() throws -> any ObjectStore {
+        let program = ProgramStore(format: format, git: Self.caller(gitDirectory, isOnly: isOnly))
+        // Without the extension that says so, libgit2 takes a partial clone for a whole one.
+        if try isPartial { return program }
+        if choice == .git || format != .sha1 || !replacements.isEmpty { return program }
+        do {
+            return try LibraryStore(opening: commonDirectory, withQuarantine: !isOnly)
+        } catch {
+            if choice == .libgit2 { throw error }
+            return program
         }
     }
 
@@ -84,16 +123,24 @@ public final class Repository: Sendable {
         _ arguments: [String], environment: [String: String?] = [:], input: [UInt8] = [],
         inside directory: String? = nil
     ) -> Command {
+        var command = Self.caller(gitDirectory, isOnly: isOnly)(arguments)
+        command.environment.merge(environment) { $1 }
+        command.input = input
+        if let directory { command.directory = directory }
+        return command
+    }
+
+    private static func caller(_ gitDirectory: String, isOnly: Bool) -> @Sendable ([String]) -> Command {
         var values: [String: String?] = [:]
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE"] {
             values[name] = .some(nil)
         }
-        if isOnly { for name in Self.redirections { values[name] = .some(nil) } }
-        values.merge(environment) { $1 }
-        return Command(
-            ["git", "--git-dir=" + gitDirectory] + arguments, directory: directory ?? gitDirectory,
-            environment: values,
-            input: input)
+        if isOnly { for name in redirections { values[name] = .some(nil) } }
+        let environment = values
+        return {
+            Command(
+                ["git", "--git-dir=" + gitDirectory] + $0, directory: gitDirectory, environment: environment)
+        }
     }
 
     /// What git said, without its "fatal: ".
@@ -108,7 +155,7 @@ public final class Repository: Sendable {
 }
 
 extension Repository {
-    /// The commit that a name means, in any way git knows to name one. 40 hexadecimal digits.
+    /// The commit that a name means, in any way git knows to name one. Its full name.
     public func resolveCommit(_ name: String) async throws -> String {
         let result = try await git(["rev-parse", "--verify", "--end-of-options", name + "^{commit}"]).run()
         guard result.succeeded else {

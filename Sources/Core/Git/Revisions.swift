@@ -32,7 +32,7 @@ extension Repository {
         }
         return try result.text.lines.map { line in
             let fields = line.split(separator: "\0", maxSplits: 2, omittingEmptySubsequences: false)
-            guard fields.count == 3, fields[0].utf8.count == 40 else {
+            guard fields.count == 3, ObjectFormat.isName(fields[0]) else {
                 throw Failure(
                     "one of these options changes what git rev-list prints: \(arguments.joined(separator: " "))",
                     status: .usage, hint: "give options that choose commits, and none that show them")

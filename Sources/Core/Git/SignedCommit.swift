@@ -1,8 +1,6 @@
 // A commit as its signature sees it: the bytes that are signed, and the signature, taken apart here. `git verify-commit` asks
 // the repository's configuration which program checks a signature, and that program can say yes to anything.
 
-import CShims
-
 /// A commit with its signature, if it has one.
 public struct SignedCommit: Sendable {
     public var id: String
@@ -43,7 +41,11 @@ public struct SignedCommit: Sendable {
 
 extension SignedCommit {
     /// Takes the bytes of a commit object apart.
-    init(id: String, parsing bytes: [UInt8]) throws {
+    ///
+    /// - Parameter format: how the repository names objects: a commit may have a signature for each format, and what is signed
+    ///   has the names of that.
+    init(id: String, parsing bytes: [UInt8], format: ObjectFormat = .sha1) throws {
+        let head = format == .sha1 ? "gpgsig" : "gpgsig-sha256"
         func damaged(_ what: String) -> Failure {
             Failure("commit \(id.prefix(12)) \(what)", status: .verificationRefused)
         }
@@ -66,7 +68,7 @@ extension SignedCommit {
                 continue
             }
             let words = line.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: false)
-            isSignature = words[0] == "gpgsig"
+            isSignature = words[0] == head
             if isSignature {
                 guard signature.isEmpty, words.count == 2 else {
                     throw damaged("has more than one signature")
@@ -81,7 +83,7 @@ extension SignedCommit {
                 tree = words.count == 2 ? String(words[1]) : ""
             case "parent": parents.append(words.count == 2 ? String(words[1]) : "")
             case "committer": time = line.split(separator: " ").dropLast().last.flatMap { Int64($0) } ?? 0
-            case "gpgsig-sha256": throw damaged("has a signature of another format")
+            case "gpgsig", "gpgsig-sha256": throw damaged("has a signature of another format")
             default: break
             }
         }
@@ -93,30 +95,17 @@ extension SignedCommit {
 extension Repository {
     /// Reads a commit with its signature. Objects that stand in the place of others (`git replace`) do not count.
     public func signedCommit(_ id: String) throws -> SignedCommit {
-        let bytes = try withLibrary { repository in
-            guard try size(of: id, in: repository) <= 1 << 20 else {
-                throw Failure(
-                    "commit \(id.prefix(12)) is larger than a commit can be", status: .verificationRefused)
-            }
-            var name = try objectID(id)
-            var database: OpaquePointer?
-            try check(git_repository_odb(&database, repository), "cannot open the object database")
-            defer { git_odb_free(database) }
-            var object: OpaquePointer?
-            try check(git_odb_read(&object, database, &name), "cannot read commit '\(id)'")
-            defer { git_odb_object_free(object) }
-            guard git_odb_object_type(object) == GIT_OBJECT_COMMIT, let data = git_odb_object_data(object)
-            else {
-                throw Failure("'\(id)' is no commit", status: .verificationRefused)
-            }
-            let size = git_odb_object_size(object)
-            guard size <= 1 << 20 else {
-                throw Failure(
-                    "commit \(id.prefix(12)) is larger than a commit can be", status: .verificationRefused)
-            }
-            return Array(UnsafeRawBufferPointer(start: data, count: size))
+        guard let header = try store.header(of: id) else {
+            throw try missing(id, "commit")
         }
-        return try SignedCommit(id: id, parsing: bytes)
+        guard header.kind == .commit else {
+            throw Failure("'\(id)' is no commit", status: .verificationRefused)
+        }
+        guard header.size <= 1 << 20 else {
+            throw Failure(
+                "commit \(id.prefix(12)) is larger than a commit can be", status: .verificationRefused)
+        }
+        return try SignedCommit(id: id, parsing: object(id, .commit, as: .stored), format: format)
     }
 
     /// Writes a commit that is signed as the user's git signs commits. Moves no ref.

@@ -112,9 +112,11 @@ extension UpdateStore {
     /// Reads refs that match a pattern, with what their commits' trailers say.
     func list(pattern: String) async throws -> [StoredUpdate] {
         let format = "%(refname)%00%(objectname)%00%(authordate:unix)%00%(contents)%00"
-        let result = try await repository.git([
-            "for-each-ref", "--sort=-authordate", "--format=" + format, pattern,
-        ])
+        let result = try await repository.git(
+            [
+                "for-each-ref", "--sort=-authordate", "--format=" + format, pattern,
+            ], environment: Repository.asStored
+        )
         .check("cannot list updates")
         let fields = result.output.split(separator: 0, omittingEmptySubsequences: false)
             .map { String(decoding: $0, as: UTF8.self) }

@@ -59,7 +59,7 @@ public struct UpdateStore: Sendable {
             var changes: [ReferenceUpdate] = []
             // The ref comes first: a note must not name an update that is not there.
             if let present = now[ref] {
-                guard try repository.tree(of: present) == tree else {
+                guard try repository.tree(of: present, as: .stored) == tree else {
                     throw Failure(
                         "'\(ref)' holds something else than its name says", status: .verificationRefused)
                 }
@@ -79,7 +79,8 @@ public struct UpdateStore: Sendable {
         guard let commit = try await repository.references([ref])[ref] else {
             throw Failure("no such update: '\(ref)'", status: .notFound)
         }
-        return try Self.update(files: repository.files(tree: repository.tree(of: commit)), ref: ref)
+        return try Self.update(
+            files: repository.files(tree: repository.tree(of: commit, as: .stored)), ref: ref)
     }
 
     /// The update that files make, verified in the same way.
@@ -195,7 +196,7 @@ extension UpdateStore {
 extension UpdateStore {
     /// The manifest of a stored update; nil for one of an older format, which nothing new can be compared with.
     func readableManifest(_ stored: StoredUpdate) async throws -> Manifest? {
-        let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit)) ?? []
+        let bytes = try manifestBytes(stored) ?? []
         let head = "ksplice-update "
         let version = String(decoding: bytes.prefix { $0 != 10 }, as: UTF8.self)
         if version.hasPrefix(head), let number = Int(version.dropFirst(head.count)),
@@ -206,10 +207,14 @@ extension UpdateStore {
         return try await manifest(stored)
     }
 
+    private func manifestBytes(_ stored: StoredUpdate) throws -> [UInt8]? {
+        let tree = try repository.tree(of: stored.commit, as: .stored)
+        return try repository.blob(Update.Path.manifest, tree: tree, as: .stored)
+    }
+
     /// Reads the manifest of a stored update alone, verified against the ref's name.
     public func manifest(_ stored: StoredUpdate) async throws -> Manifest {
-        guard let bytes = try repository.blob(Update.Path.manifest, tree: repository.tree(of: stored.commit))
-        else {
+        guard let bytes = try manifestBytes(stored) else {
             throw Failure("'\(stored.ref)' holds no update: it has no manifest", status: .verificationRefused)
         }
         guard sha256(bytes) == stored.id else {

@@ -38,7 +38,7 @@ public struct KernelDescriptor: Sendable {
     /// The user's word for it.
     public var name: String
     public var identity: KernelIdentity
-    /// The commit that the kernel was built from (40 hexadecimal digits).
+    /// The commit that the kernel was built from (its full name).
     public var sourceCommit: String
     /// The text of the config file.
     public var config: String

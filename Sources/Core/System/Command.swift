@@ -64,6 +64,24 @@ public struct Command: Sendable {
         }
     }
 
+    /// The same on the calling thread, for what is soon done and asked for where nothing can wait.
+    func runHere() throws -> CommandResult {
+        let process = try ChildProcess(
+            arguments, directory: directory, environment: ["LC_ALL": "C"].merging(environment) { $1 },
+            name: "'\(arguments[0])'", keepsErrors: true)
+        try process.write(input)
+        process.closeInput()
+        var output: [UInt8] = []
+        while true {
+            let more = try process.read()
+            if more.isEmpty { break }
+            output += more
+            guard output.count <= outputLimit else { throw Failure("'\(arguments[0])' prints without end") }
+        }
+        let status = process.finish(isPatient: true)
+        return CommandResult(status: status, output: output, errorOutput: Array(process.errorText.utf8))
+    }
+
     /// Runs it and fails where its exit status is not zero, with what it wrote to its standard error.
     @discardableResult
     public func check(_ purpose: String? = nil) async throws -> CommandResult {

@@ -116,10 +116,11 @@ public struct KernelRegistry: Sendable {
     /// All registered kernels, by name.
     public func all() async throws -> [KernelSummary] {
         try await store.list().compactMap { stored in
-            let tree = try repository.tree(of: stored.commit)
-            guard let bytes = try repository.blob(KernelDescriptor.FileName.descriptor, tree: tree) else {
-                return nil
-            }
+            let tree = try repository.tree(of: stored.commit, as: .stored)
+            guard
+                let bytes = try repository.blob(
+                    KernelDescriptor.FileName.descriptor, tree: tree, as: .stored)
+            else { return nil }
             return try KernelSummary(descriptor: bytes)
         }.sorted { $0.name < $1.name }
     }

@@ -19,7 +19,7 @@ final class RemoteShell: Sendable {
     private let state: Mutex<State>
 
     private struct State: ~Copyable {
-        var process: ShellProcess?
+        var process: ChildProcess?
         /// Of the next script.
         var number = 0
         /// What came and was not asked for yet.
@@ -82,7 +82,8 @@ final class RemoteShell: Sendable {
     }
 
     private func start(_ state: inout State) throws {
-        state.process = try ShellProcess(command)
+        state.process = try ChildProcess(
+            ["sh", "-c", command], name: "the shell", keepsErrors: false)
         // A terminal is told to be quiet; the first mark comes behind whatever greets a user.
         _ = try exchange("export LC_ALL=C; PS1=; PS2=; stty -echo -onlcr 2>/dev/null", &state)
     }

@@ -25,18 +25,16 @@ public struct BuildQueue: Sendable {
         public var time: Int
 
         /// The start of a range; nil for one commit.
-        public var start: String? { name.count > 40 ? String(name.prefix(40)) : nil }
+        public var start: String? { parts.count == 2 ? String(parts[0]) : nil }
         /// The commit, or the last one of a range.
-        public var commit: String { String(name.suffix(40)) }
+        public var commit: String { String(parts[parts.count - 1]) }
+        private var parts: [Substring] { name.split(separator: "..", omittingEmptySubsequences: false) }
 
         /// Nil for a name that no hook makes.
         init?(name: String, time: Int) {
-            let parts = name.split(separator: "..", omittingEmptySubsequences: false)
-            guard parts.count <= 2,
-                parts.allSatisfy({ $0.utf8.count == 40 && $0.allSatisfy(\.isHexDigit) })
-            else { return nil }
             self.name = name
             self.time = time
+            guard parts.count <= 2, parts.allSatisfy({ ObjectFormat.isName($0) }) else { return nil }
         }
     }
 

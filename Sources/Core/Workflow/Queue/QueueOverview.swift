@@ -67,7 +67,10 @@ public struct QueueOverview: Sendable {
         return rows
     }
 
-    private static func short(_ name: String) -> String { String(name.suffix(40).prefix(12)) }
+    /// Of a range, its last commit.
+    private static func short(_ name: String) -> String {
+        String((name.split(separator: "..").last ?? "").prefix(12))
+    }
 
     public var json: JSON {
         let current = building.map { building in
