@@ -6,9 +6,12 @@ public struct Publisher: Sendable {
     public let repository: Repository
     /// A remote's name, a URL or a path.
     public let remote: String
+    private let progress: @Sendable (String) -> Void
 
-    public init(_ repository: Repository, remote: String) {
-        (self.repository, self.remote) = (repository, remote)
+    public init(
+        _ repository: Repository, remote: String, progress: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
+        (self.repository, self.remote, self.progress) = (repository, remote, progress)
     }
 
     /// What was sent of a ref, or would be.
@@ -34,6 +37,7 @@ public struct Publisher: Sendable {
             )
         }
         var refs: [String] = []
+        progress("looking at \(names.count) channel(s)")
         for name in names { refs += try await checked(name, store) }
         // First: the server judges the rest by it, each ref for itself.
         let policy = try await repository.references([TrustChain.ref]).keys.sorted()
@@ -44,8 +48,12 @@ public struct Publisher: Sendable {
             sent = result.sent
         }
         for _ in 0..<5 {
-            if !isDryRun { try await mergeNotes() }
+            if !isDryRun {
+                progress("fetching others' notes")
+                try await mergeNotes()
+            }
             let notes = try await repository.references(["refs/notes/ksplice/"]).keys.sorted()
+            progress("sending \(refs.count + notes.count) ref(s)")
             let result = try await push(refs + notes, isDryRun: isDryRun)
             if result.status == 0 { return sent + result.sent }
             // Somebody's notes came between.
