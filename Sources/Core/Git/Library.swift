@@ -15,6 +15,13 @@ struct LibraryHandle: @unchecked Sendable {
         return status < 0 ? status : ks_git_configure()
     }()
 
+    /// As `1.5.1`.
+    static var version: String {
+        var (major, minor, revision): (Int32, Int32, Int32) = (0, 0, 0)
+        git_libgit2_version(&major, &minor, &revision)
+        return "\(major).\(minor).\(revision)"
+    }
+
     init(opening directory: String, withQuarantine: Bool) throws {
         guard Self.started >= 0 else { throw Failure("cannot initialise libgit2: error \(Self.started)") }
         let flags = GIT_REPOSITORY_OPEN_NO_SEARCH.rawValue | GIT_REPOSITORY_OPEN_BARE.rawValue
