@@ -94,11 +94,12 @@ evaluate: build
 # The sources of ksplice.ko are installed too: it is built for each kernel, by `git ksplice create`. The pages of
 # findings and mismatches are what `git ksplice explain` prints.
 install: $(if $(PROGRAM_FILE),,release)
-	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)/findings" "$(pagesdir)/mismatches" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)" "$(fishconf)"
+	install -d "$(bindir)" "$(kerneldir)" "$(pagesdir)/findings" "$(pagesdir)/mismatches" "$(pagesdir)/schemas" "$(mandir)" "$(bashdir)" "$(zshdir)" "$(fishdir)" "$(fishconf)"
 	install -m 755 "$(built)" "$(bindir)/git-ksplice"
 	install -m 644 kernel/*.c kernel/*.h kernel/Kbuild "$(kerneldir)"
 	install -m 644 Documentation/findings/*.md "$(pagesdir)/findings"
 	install -m 644 Documentation/mismatches/*.md "$(pagesdir)/mismatches"
+	install -m 644 Documentation/schemas/*.json "$(pagesdir)/schemas"
 	install -m 644 Documentation/hooks.md "$(sharedir)/git-ksplice"
 	install -d "$(pagesdir)/hooks"
 	install -m 755 hooks/update "$(pagesdir)/hooks/update"

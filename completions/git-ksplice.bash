@@ -77,37 +77,41 @@ __git_ksplice_options ()
 	case "$1" in
 	init) own="--undo" ;;
 	kernel-add) own="--source --from --release" ;;
-	create) own="--kernel --description --patch --config --release --force --replace-constant --on --allow-other-compiler --max-units --quiet --verbose --json" ;;
+	create) own="--kernel --description --patch --config --release --force --replace-constant --on --allow-other-compiler --max-units --quiet --verbose --json --stdin --null --progress --no-progress" ;;
 	hook-install) own="--force" ;;
 	hook-status) own="--json" ;;
 	hook-run) own="--background --quiet" ;;
-	list) own="--kernel --json" ;;
-	log) own="--kernel --json --stdin" ;;
-	show) own="--patch --disassemble --why --json" ;;
-	export) own="--output" ;;
+	list) own="--kernel --json --porcelain --null --stdin --color --no-color" ;;
+	log) own="--kernel --json --porcelain --null --stdin --color --no-color" ;;
+	show) own="--patch --disassemble --why --json --stdin --null --color --no-color" ;;
+	export) own="--output --stdin --null" ;;
 	check) own="--window --json --host" ;;
 	apply) own="--all --channel --boot --late --timeout --nudge --quiet --json --host" ;;
-	upgrade) own="--to --channel --undo --all --boot --late --timeout --nudge --quiet --host" ;;
+	upgrade) own="--to --channel --undo --all --boot --late --timeout --nudge --quiet --json --host" ;;
 	undo) own="--all --boot --timeout --nudge --quiet --json --host" ;;
 	boot-remove) own="--all" ;;
 	boot-list) own="--json" ;;
 	boot-run) own="--early --timeout --limit" ;;
-	status) own="--channel --json --host" ;;
+	status) own="--channel --json --porcelain --null --color --no-color --host" ;;
+	journal) own="--max-count --since --json --color --no-color --host" ;;
+	bug-report) own="--output" ;;
 	test) own="--run --copy --kernel --memory --timeout --quiet" ;;
 	match) own="--kernel --object --module --save --allow-other-compiler --quiet --verbose --json --host" ;;
-	verify) own="--rebuild --cached --quiet --json" ;;
+	verify) own="--rebuild --cached --quiet --json --stdin --null --progress --no-progress" ;;
 	trust-init | trust-add) own="--key --role" ;;
 	trust-revoke) own="--reason" ;;
 	trust-show) own="--host --json" ;;
 	trust-accept) own="--replace" ;;
 	channel-list | channel-show) own="--kernel --json" ;;
-	channel-log | channel-sign) own="--kernel" ;;
+	kernel-list | kernel-show) own="--json" ;;
+	channel-log) own="--kernel --json" ;;
+	channel-sign) own="--kernel" ;;
 	channel-renew) own="--kernel --days" ;;
-	channel-add | tag) own="--channel --kernel --supersedes --days" ;;
-	withdraw) own="--reason --channel" ;;
-	publish) own="--channel --kernel --dry-run --quiet" ;;
+	channel-add | tag) own="--channel --kernel --supersedes --days --stdin --null" ;;
+	withdraw) own="--reason --channel --stdin --null" ;;
+	publish) own="--channel --kernel --dry-run --quiet --json --progress --no-progress" ;;
 	bundle) own="--channel --kernel" ;;
-	fetch) own="--channel --release --quiet --json" ;;
+	fetch) own="--channel --release --quiet --json --progress --no-progress" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -122,6 +126,7 @@ __git_ksplice_takes_value ()
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
 	*:--source | *:--from | *:--release | *:--output | export:-o | *:--timeout | *:--late | *:--host) return 0 ;;
+	journal:--max-count | journal:-n | journal:--since | bug-report:-o) return 0 ;;
 	boot-run:--limit | test:--run | test:--copy | test:--memory) return 0 ;;
 	esac
 	return 1
@@ -172,8 +177,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch help" ;;
-	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch" ;;
+	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report help" ;;
+	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
 	hook) __git_ksplice_offer "install uninstall status run" ;;

@@ -1,7 +1,7 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; git-ksplice.conf.fish is for others.
 
-set -l commands init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch
+set -l commands init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 set -l hook_commands install uninstall status run
@@ -48,7 +48,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch
+    set -l all init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -88,6 +88,8 @@ complete -c git-ksplice -n $at_first -a publish -d 'Send channels and their upda
 complete -c git-ksplice -n $at_first -a receive -d 'Judge one ref of a push, for a server'
 complete -c git-ksplice -n $at_first -a bundle -d 'Write what hosts fetch into a file'
 complete -c git-ksplice -n $at_first -a fetch -d 'Get the updates for the running kernel'
+complete -c git-ksplice -n $at_first -a journal -d 'Show what was done to this host'
+complete -c git-ksplice -n $at_first -a bug-report -d 'Write what a maintainer needs to know'
 
 complete -c git-ksplice -n '__git_ksplice_is init' -l undo -d 'Take back what init has set'
 
@@ -168,7 +170,7 @@ complete -c git-ksplice -n $channel_first -a sign -d 'Agree to what a channel sa
 complete -c git-ksplice -n $channel_first -a renew -d 'Say that channels still stand as they are'
 complete -c git-ksplice -n $channel_first -a pull -d 'Take over what others have published'
 complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from show log sign renew' -a '(__git_ksplice_channels)'
-complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from list show' -l json -d 'Print JSON'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from list show log' -l json -d 'Print JSON'
 complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from add' -a '(__git_ksplice_updates)'
 complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from pull' -a '(git remote 2>/dev/null)'
 set -l lists '__git_ksplice_is tag; or __git_ksplice_is channel; and __fish_seen_subcommand_from add'
@@ -189,7 +191,7 @@ complete -c git-ksplice -n '__git_ksplice_is fetch bundle' -F
 complete -c git-ksplice -n '__git_ksplice_is apply' -l all -d 'Apply all that was fetched'
 complete -c git-ksplice -n '__git_ksplice_is upgrade' -l to -x -d 'Have what this release has'
 
-complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo check match status' -l host -x -d 'Work on another machine'
+complete -c git-ksplice -n '__git_ksplice_is apply upgrade undo check match status journal' -l host -x -d 'Work on another machine'
 complete -c git-ksplice -n '__git_ksplice_is check' -l window -d 'Load ksplice.ko where the kernel shows no memory'
 complete -c git-ksplice -n '__git_ksplice_is create list log show check apply undo status match verify' -l json -d 'Print the result as JSON'
 complete -c git-ksplice -n '__git_ksplice_is create apply upgrade undo test match verify' -s q -l quiet -d 'Say nothing but the result'
@@ -222,7 +224,20 @@ complete -c git-ksplice -n '__git_ksplice_is test' -l memory -x -d 'MiB of the v
 complete -c git-ksplice -n '__git_ksplice_is show export check apply upgrade test verify' -a '(__git_ksplice_updates)'
 complete -c git-ksplice -n '__git_ksplice_is show export check apply upgrade test verify' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is show check apply test verify' -k -a '(__fish_complete_suffix .tar.gz)'
-complete -c git-ksplice -n '__git_ksplice_is log' -l stdin -d 'Read revisions from standard input, too'
+complete -c git-ksplice -n '__git_ksplice_is list log create show export verify withdraw tag' -l stdin -d 'Read names from standard input'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from add' -l stdin -d 'Read names from standard input'
+complete -c git-ksplice -n '__git_ksplice_is list log status create show export verify withdraw tag' -s z -l null -d 'Lines and names end with NUL'
+complete -c git-ksplice -n '__git_ksplice_is channel; and __fish_seen_subcommand_from add' -s z -l null -d 'Names end with NUL'
+complete -c git-ksplice -n '__git_ksplice_is list log status' -l porcelain -d 'Print lines for scripts'
+complete -c git-ksplice -n '__git_ksplice_is list log show status journal' -l color -d 'Use colours'
+complete -c git-ksplice -n '__git_ksplice_is list log show status journal' -l no-color -d 'Use no colours'
+complete -c git-ksplice -n '__git_ksplice_is create verify publish fetch' -l progress -d 'Tell each step'
+complete -c git-ksplice -n '__git_ksplice_is create verify publish fetch' -l no-progress -d 'Tell no step'
+complete -c git-ksplice -n '__git_ksplice_is journal' -s n -l max-count -x -d 'Most events'
+complete -c git-ksplice -n '__git_ksplice_is journal' -l since -x -d 'Only what was done after this'
+complete -c git-ksplice -n '__git_ksplice_is bug-report' -s o -l output -r -F -d 'The file'
+complete -c git-ksplice -n '__git_ksplice_is upgrade publish journal' -l json -d 'Print JSON'
+complete -c git-ksplice -n '__git_ksplice_is kernel; and __fish_seen_subcommand_from list show' -l json -d 'Print JSON'
 complete -c git-ksplice -n '__git_ksplice_is status log' -a '(__git_ksplice_commits)'
 complete -c git-ksplice -n '__git_ksplice_is undo' -a '(__git_ksplice_loaded)'
 complete -c git-ksplice -n '__git_ksplice_is explain' -a '(__git_ksplice_explained)'

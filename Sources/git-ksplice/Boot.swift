@@ -174,6 +174,14 @@ extension BootOverview {
             })
     }
 
+    /// Each update with its state, and the reason where there is one.
+    var lines: [(id: String, state: String, reason: String)] {
+        zip(list.entries, standings).map { entry, standing in
+            let (state, reason) = words(entry, standing)
+            return (entry.id, state, reason ?? "")
+        }
+    }
+
     /// The updates that will not come back as things are, each with the reason.
     var troubled: [(entry: BootList.Entry, state: String, reason: String)] {
         zip(list.entries, standings).compactMap { entry, standing in

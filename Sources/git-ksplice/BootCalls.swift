@@ -33,6 +33,7 @@ struct BootApply: AsyncParsableCommand {
         boot.deadline = ContinuousClock.now.advanced(by: .seconds(Self.budget))
         var applier = Applier(host: host) { _ in }
         applier.patience = Patience(timeout: timeout)
+        applier.cause = .boot
         let late = try Locations.late
         applier.late = late
         // In the initial file system this program may have another path.
@@ -53,6 +54,12 @@ struct BootApply: AsyncParsableCommand {
             return
         }
         for (entry, result) in report.results { tell(entry, result) }
+        // What the first call leaves, the second one tries.
+        if !early {
+            do { try await Journal(host: host, path: Locations.journal).note(report) } catch {
+                Talk.warning("the journal cannot be written: \(Failure(error).message)")
+            }
+        }
         if !report.isComplete, !early { throw ExitCode(ExitStatus.no.rawValue) }
     }
 

@@ -94,6 +94,17 @@ extension ChannelState {
         return rows
     }
 
+    /// One change of the channel, as git-ksplice-channel(1) describes it.
+    func event(_ subject: String, signer: String?) -> JSON {
+        .object([
+            ("v", .number(1)), ("channel", .string(name.name)), ("arch", .string(name.arch)),
+            ("build_id", .string(name.kernel)), ("serial", .number(serial)), ("commit", .string(commit.id)),
+            ("time", .string(CalendarTime.text(commit.time))), ("subject", .string(subject)),
+            ("signer", signer.map { .string($0) } ?? .null),
+            ("valid_until", .string(CalendarTime.text(validUntil))),
+        ])
+    }
+
     var json: JSON {
         .object([
             ("v", .number(1)), ("channel", .string(name.name)), ("ref", .string(name.ref)),
@@ -126,9 +137,12 @@ extension ChannelState {
 struct ChannelLog: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "log", abstract: "Show what was done to a channel, the newest first.",
-        usage: "git ksplice channel log [--kernel <name>] [<channel>]")
+        usage: "git ksplice channel log [--kernel <name>] [--json] [<channel>]")
 
     @OptionGroup var options: ChannelOptions
+
+    @Flag(help: "Print JSON, one object a line.")
+    var json = false
 
     @Argument(help: "The channel's name.")
     var channel = "stable"
@@ -137,13 +151,16 @@ struct ChannelLog: AsyncParsableCommand {
         let store = ChannelStore(try await Repository())
         let policy = try await TrustChain(store.repository).policy()
         for name in try await options.channels(channel, in: store) {
-            print("channel \(name.name) of \(name.arch) \(name.kernel.prefix(12))")
+            if !json { print("channel \(name.name) of \(name.arch) \(name.kernel.prefix(12))") }
             for state in try await store.history(name) {
-                var by = "nobody whom the policy of trust knows"
-                if let policy, let signer = try? await policy.signer(of: state.commit, what: "") {
-                    by = signer.name
+                // A signature that does not count is what is told here.
+                let signer = try? await policy?.signer(of: state.commit, what: "")
+                let subject = String(state.subject.dropFirst("ksplice: \(name.name): ".count))
+                if json {
+                    print(state.event(subject, signer: signer?.name).text)
+                    continue
                 }
-                let subject = state.subject.dropFirst("ksplice: \(name.name): ".count)
+                let by = signer?.name ?? "nobody whom the policy of trust knows"
                 print(
                     "  \(state.serial)  \(CalendarTime.text(state.commit.time))  \(subject), signed by \(by)")
             }
@@ -159,9 +176,18 @@ struct ChannelAdd: AsyncParsableCommand {
     @OptionGroup var listing: ListingOptions
 
     @Argument(help: "An update's id, or a commit or ref that has one.")
-    var updates: [String]
+    var updates: [String] = []
 
-    func run() async throws { try await listing.add(updates, release: nil, tag: nil) }
+    @OptionGroup var input: InputOptions
+
+    func validate() throws { try input.check(updates, "an update") }
+
+    func run() async throws {
+        let names = try await input.updates(updates)
+        // Without any, it would say that there is a release.
+        if names.isEmpty { return }
+        try await listing.add(names, release: nil, tag: nil)
+    }
 }
 
 struct ChannelSign: AsyncParsableCommand {

@@ -5,7 +5,7 @@ struct Create: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make an update from a commit, a range, or a patch.",
         usage: """
-            git ksplice create [--kernel <name>] [--description <text>] (<commit> | <a>..<b>)
+            git ksplice create [--kernel <name>] [--description <text>] (<commit> | <a>..<b> | --stdin)
             git ksplice create [--kernel <name> | --config <dir> [--release <release>]] --patch <file>
             """)
 
@@ -64,12 +64,18 @@ struct Create: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var input: InputOptions
+    @OptionGroup var progress: ProgressOptions
+
     @Argument(help: "A commit or a range, in any form that git understands.")
     var commit: String?
 
     func validate() throws {
-        guard (commit == nil) != (patch == nil) else {
+        guard (commit != nil || input.stdin) != (patch != nil) else {
             throw ValidationError("give either a commit or --patch <file>")
+        }
+        guard description == nil || !input.stdin else {
+            throw ValidationError("--description is for one update, and --stdin may name several")
         }
         guard maxUnits > 0 else { throw ValidationError("--max-units wants a number above 0") }
         guard config == nil || kernel == nil else {
@@ -96,8 +102,8 @@ struct Create: AsyncParsableCommand {
         let repository = try await Repository()
         var options = CreateOptions(kernelSources: try Locations.kernelSources())
         // Read before a kernel is registered on the way: what fails must leave nothing behind.
-        let source: ChangeSource =
-            if let patch { .patch(name: patch, content: try Files.read(patch)) } else { .revision(commit!) }
+        let content = try patch.map { try Files.read($0) }
+        let names = content == nil ? try await input.changes(commit.map { [$0] } ?? []) : []
         options.kernel = try await kernelName(repository)
         options.description = description
         options.force = Set(force)
@@ -106,13 +112,31 @@ struct Create: AsyncParsableCommand {
         options.allowsOtherCompiler = allowOtherCompiler
         options.maximumUnits = maxUnits
         let creator = Creator(
-            repository: repository, options: options, progress: Talk.progress(isQuiet: quiet))
+            repository: repository, options: options, progress: progress.steps(isQuiet: quiet))
+        if let patch, let content { return try await create(.patch(name: patch, content: content), creator) }
+        let records = HandRecords(repository, options)
+        try await InputOptions.each(names) { name in
+            do { try await create(.revision(name), creator) } catch {
+                await note(error, name, records)
+                throw error
+            }
+        }
+    }
+
+    /// Lets `git ksplice log` say why there is no update. That it cannot is no second failure.
+    private func note(_ error: any Error, _ name: String, _ records: HandRecords) async {
+        do { try await records.note(error, of: name) } catch {
+            Talk.warning("that this was refused cannot be written down: \(Failure(error).message)")
+        }
+    }
+
+    private func create(_ source: ChangeSource, _ creator: Creator) async throws {
         do {
             let outcome = try await creator.create(source)
             warn(of: Set(outcome.manifest.forced))
             report(outcome)
             if verbose && !json {
-                for record in try await UpdateStore(repository).load(outcome.stored.ref).reasons() {
+                for record in try await UpdateStore(creator.repository).load(outcome.stored.ref).reasons() {
                     print("  why        \(record.function): \(record.summary)")
                 }
             }

@@ -21,6 +21,8 @@ struct Fetch: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var progress: ProgressOptions
+
     @Argument(help: "Where from; by default, where it came from last time.")
     var source: String?
 
@@ -30,8 +32,7 @@ struct Fetch: AsyncParsableCommand {
         }
         let kernel = try await Locations.host.identity()
         let place = try source.map { Files.exists($0) ? try Files.absolute($0) : $0 }
-        let fetched = try await Locations.subscription.fetch(
-            from: place, channel: channel, release: release, kernel: kernel)
+        let fetched = try await fetch(place, kernel)
         if json {
             print(
                 JSON.object([
@@ -44,6 +45,29 @@ struct Fetch: AsyncParsableCommand {
                 "channel \(channel), number \(fetched.state.serial): "
                     + (count == 0 ? "no new update" : "\(count) new update(s)"))
             for id in fetched.updates { print("  \(id.prefix(12))") }
+        }
+    }
+
+    /// Fetches, and writes down what is new, and what is not to be trusted.
+    private func fetch(_ place: String?, _ kernel: KernelIdentity) async throws -> Subscription.Fetched {
+        let journal = Journal(host: Locations.host, path: Locations.journal)
+        let fetched: Subscription.Fetched
+        do {
+            fetched = try await Locations.subscription.fetch(
+                from: place, channel: channel, release: release, kernel: kernel,
+                progress: progress.steps(isQuiet: quiet || json))
+        } catch let failure as Failure where failure.status == .verificationRefused {
+            await note { try await journal.note(failure, channel: channel) }
+            throw failure
+        }
+        if fetched.isNew || !fetched.updates.isEmpty { await note { try await journal.note(fetched) } }
+        return fetched
+    }
+
+    /// What was fetched counts, whether that could be written down or not.
+    private func note(_ body: () async throws -> Void) async {
+        do { try await body() } catch {
+            Talk.warning("the journal cannot be written: \(Failure(error).message)")
         }
     }
 }

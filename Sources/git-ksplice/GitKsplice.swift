@@ -15,17 +15,20 @@ struct GitKsplice: AsyncParsableCommand {
             Init.self, KernelCommand.self, Create.self, HookCommand.self, List.self, Log.self, Show.self,
             Export.self, Check.self,
             Apply.self,
-            Upgrade.self, Undo.self, Status.self, BootCommand.self, Late.self, Test.self, Match.self,
+            Upgrade.self, Undo.self, Status.self, JournalCommand.self, BootCommand.self, Late.self, Test.self,
+            Match.self,
             Verify.self, Explain.self, Trust.self, ChannelCommand.self, Tag.self, Withdraw.self, Publish.self,
             Receive.self,
-            Fetch.self, Bundle.self,
+            Fetch.self, Bundle.self, BugReportCommand.self,
         ],
         helpNames: [.long, .short])
 
     static func main() async {
+        // As git does: whoever started it may have it ignored.
+        signal(SIGPIPE, SIG_DFL)
         do {
             try checkCommand()
-            var command = try parseAsRoot()
+            var command = try parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
             } else {
@@ -50,11 +53,20 @@ struct GitKsplice: AsyncParsableCommand {
             hints: close.isEmpty ? ["git ksplice -h lists the commands"] : close)
     }
 
+    /// `--color` alone takes no value from the word behind it.
+    private static var arguments: [String] {
+        let words = CommandLine.arguments.dropFirst()
+        let end = words.firstIndex(of: "--") ?? words.endIndex
+        return words.indices.map { $0 < end && words[$0] == "--color" ? "--color=always" : words[$0] }
+    }
+
     /// Prints an error in git's style. Returns the exit status.
-    private static func report(_ error: any Error) -> Int32 {
+    ///
+    /// - Parameter name: what it is about, where the command goes on with others.
+    static func report(_ error: any Error, about name: String? = nil) -> Int32 {
         switch error {
         case let failure as Failure:
-            Talk.fatal(failure)
+            Talk.fatal(failure, about: name)
             return failure.status.rawValue
         case let refusal as Refusal:
             for finding in refusal.findings { Talk.line(finding.text) }
@@ -63,7 +75,8 @@ struct GitKsplice: AsyncParsableCommand {
                     "there may be more findings, because the work ended early: " + interruption.message)
             }
             Talk.fatal(
-                Failure("the change cannot be made to a running kernel", hints: hints(refusal.findings)))
+                Failure("the change cannot be made to a running kernel", hints: hints(refusal.findings)),
+                about: name)
             return ExitStatus.cannotBePatched.rawValue
         case let status as ExitCode:
             return status.rawValue

@@ -52,8 +52,15 @@ struct KernelList: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "list", abstract: "List the registered kernels.")
 
+    @Flag(help: "Print JSON, one object a line.")
+    var json = false
+
     func run() async throws {
         let kernels = try await KernelRegistry(try await Repository()).all()
+        if json {
+            for kernel in kernels { print(kernel.json.text) }
+            return
+        }
         let rows = kernels.map { kernel in
             let identity = kernel.identity
             return [
@@ -69,11 +76,15 @@ struct KernelShow: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "show", abstract: "Show what is known of a kernel.")
 
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
     @Argument var name: String
 
     func run() async throws {
         let registry = KernelRegistry(try await Repository())
-        Self.describe(try await registry.descriptor(try await registry.summary(name)))
+        let kernel = try await registry.descriptor(try await registry.summary(name))
+        if json { print(kernel.json.text) } else { Self.describe(kernel) }
     }
 
     static func describe(_ kernel: KernelDescriptor) {

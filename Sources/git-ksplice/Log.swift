@@ -4,7 +4,8 @@ import Core
 struct Log: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show which commits have updates, which cannot have one and why, and which were not tried.",
-        usage: "git ksplice log [--kernel <name>] [--json] [--stdin] [<revision arguments>]")
+        usage:
+            "git ksplice log [--kernel <name>] [--json | --porcelain [-z]] [--stdin] [<revision arguments>]")
 
     @Option(help: ArgumentHelp("Only for this kernel; give it once for each.", valueName: "name"))
     var kernel: [String] = []
@@ -14,6 +15,9 @@ struct Log: AsyncParsableCommand {
 
     @Flag(help: "Read revisions from standard input, too, one a line.")
     var stdin = false
+
+    @OptionGroup var lines: LineOptions
+    @OptionGroup var colors: ColorOptions
 
     @Argument(
         parsing: .allUnrecognized,
@@ -25,7 +29,7 @@ struct Log: AsyncParsableCommand {
     func run() async throws {
         let repository = try await Repository()
         let reporter = try await CommitReporter(repository, kernels: kernel)
-        let input = stdin ? try Files.read("/dev/stdin") : nil
+        let input = stdin ? InputNames(try Files.read("/dev/stdin"), endsWithNull: lines.null).text : nil
         let asked = try arguments(repository)
         let wanted = asked.isEmpty && !stdin ? reporter.newCommits : asked
         let reports = try await reporter.report(try await repository.revisions(wanted, input: input))
@@ -33,11 +37,18 @@ struct Log: AsyncParsableCommand {
             for report in reports { print(report.json.text) }
             return
         }
+        if let form = lines.form { return Talk.raw(reports.map { form.lines($0) }.joined()) }
         let short = try await repository.shortIDs(reports.map(\.commit.id))
+        let paint = await colors.paint()
+        await Pager.start()
         for report in reports {
             let id = report.commit.id
-            print("\(short[id] ?? id) \(report.commit.subject)")
-            for line in report.answers.map({ [$0.kernel, $0.words] }).columns { print("    " + line) }
+            print("\(paint(short[id] ?? id, .yellow)) \(report.commit.subject)")
+            let rows = report.answers.map { [$0.kernel, $0.words] }.columns
+            for (line, answer) in zip(rows, report.answers) {
+                let name = line.prefix(line.count - answer.words.count)
+                print("    \(name)\(paint(answer.words, Paint.color(of: answer.state.rawValue)))")
+            }
         }
     }
 

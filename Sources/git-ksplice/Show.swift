@@ -16,18 +16,34 @@ struct Show: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var input: InputOptions
+    @OptionGroup var colors: ColorOptions
+
     @Argument(help: "An update's id, a commit or ref that has one, or an archive.")
-    var update: String
+    var update: String?
 
     @Argument(help: "With --why: only these functions.")
     var functions: [String] = []
 
     func validate() throws {
         guard functions.isEmpty || why else { throw ValidationError("functions are named with --why") }
+        try input.check(update.map { [$0] } ?? [], "an update")
     }
 
     func run() async throws {
-        let found = try await UpdateSource.load(update)
+        let names = try await input.updates(update.map { [$0] } ?? [])
+        let paint = await colors.paint()
+        if !json { await Pager.start() }
+        var isFirst = true
+        try await InputOptions.each(names) { name in
+            let found = try await UpdateSource.load(name)
+            if !isFirst, !json, !patch { print("") }
+            isFirst = false
+            try await show(found, paint)
+        }
+    }
+
+    private func show(_ found: Update, _ paint: Paint) async throws {
         if patch {
             Talk.write(try found.file(Update.Path.patch))
         } else if disassemble {
@@ -37,7 +53,7 @@ struct Show: AsyncParsableCommand {
         } else if json {
             print(found.json.text)
         } else {
-            describe(found)
+            describe(found, paint)
         }
     }
 
@@ -58,10 +74,10 @@ struct Show: AsyncParsableCommand {
         }
     }
 
-    private func describe(_ update: Update) {
+    private func describe(_ update: Update, _ paint: Paint) {
         let manifest = update.manifest
         let kernel = manifest.kernel
-        print("update \(update.id)")
+        print(paint("update \(update.id)", .yellow))
         var rows = [
             ["change", manifest.description],
             ["kernel", "\(kernel.arch) \(kernel.release) \(kernel.version)"],

@@ -10,6 +10,8 @@ struct Status: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var lines: LineOptions
+    @OptionGroup var colors: ColorOptions
     @OptionGroup var followed: FollowedOptions
     @OptionGroup var machine: HostOptions
 
@@ -38,9 +40,17 @@ struct Status: AsyncParsableCommand {
             print(JSON.object(members).text)
             return
         }
+        if let form = lines.form {
+            try await tell(in: form, host.identity(), updates, kept, standing, queue, standings ?? [])
+            return
+        }
+        let paint = await colors.paint()
+        await Pager.start()
         if let ref, let standings {
             let rows = standings.map { [$0.word.rawValue, String($0.id.prefix(12)), $0.description] }
-            for line in rows.columns { print(line) }
+            for (line, standing) in zip(rows.columns, standings) {
+                print(paint(line, Paint.color(of: standing.word.rawValue)))
+            }
             let counts = UpdateStanding.Word.allCases.map { word in
                 "\(standings.count { $0.word == word }) \(word.rawValue)"
             }
@@ -49,7 +59,8 @@ struct Status: AsyncParsableCommand {
         }
         if updates.isEmpty { print("no update is loaded") }
         for update in updates {
-            print("\(update.id.prefix(12))  \(update.state)  \(update.description)")
+            let state = paint(update.state, Paint.color(of: update.state))
+            print("\(paint(update.id.prefix(12), .yellow))  \(state)  \(update.description)")
             if !update.functions.isEmpty { print("    \(update.functions.joined(separator: ", "))") }
             for (function, patch) in update.overridden {
                 print(
@@ -59,10 +70,26 @@ struct Status: AsyncParsableCommand {
             if !update.waiting.isEmpty { print("    waits for \(update.waiting.joined(separator: ", "))") }
         }
         for (entry, state, reason) in kept?.troubled ?? [] {
-            print("\(entry.id.prefix(12))  \(state) at boot  \(entry.description)\n    \(reason)")
+            let words = paint("\(state) at boot", Paint.color(of: state))
+            print("\(paint(entry.id.prefix(12), .yellow))  \(words)  \(entry.description)\n    \(reason)")
         }
         if let standing { standing.show() }
         if let queue { QueueText.show(queue) }
+    }
+
+    private func tell(
+        in form: Porcelain, _ kernel: KernelIdentity, _ updates: [LoadedUpdate], _ kept: BootOverview?,
+        _ channel: ChannelStanding?, _ queue: QueueOverview?, _ standings: [UpdateStanding]
+    ) {
+        var text = form.line(["kernel", kernel.arch, kernel.buildID, kernel.release])
+        for update in updates { text += form.lines(update) }
+        for row in kept?.lines ?? [] { text += form.line(["boot", row.id, row.state], text: row.reason) }
+        if let channel { text += form.lines(channel) }
+        if let queue { text += form.lines(queue) }
+        for standing in standings {
+            text += form.line(["standing", standing.word.rawValue, standing.id], text: standing.description)
+        }
+        Talk.raw(text)
     }
 
     /// What is kept for the next boot of this kernel. If that cannot be read, what is loaded is told all the same.

@@ -19,12 +19,14 @@ struct Tag: AsyncParsableCommand {
     )
     var updates: [String] = []
 
+    @OptionGroup var input: InputOptions
+
     func run() async throws {
         guard !release.contains(where: \.isWhitespace), !release.isEmpty else {
             throw Failure("'\(release)' cannot be the name of a release", status: .usage)
         }
         let tag = try await Repository().tagObject(release)
-        try await listing.add(updates, release: release, tag: tag)
+        try await listing.add(try await input.updates(updates), release: release, tag: tag)
         if tag == nil {
             Talk.line("note: there is no tag '\(release)' yet; its message may name the updates:")
             Talk.line("Ksplice-Channel: \(listing.channel)")

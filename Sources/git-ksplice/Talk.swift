@@ -22,8 +22,9 @@ enum Talk {
         }
     }
 
-    static func fatal(_ failure: Failure) {
-        line("fatal: " + failure.message)
+    /// What ended the command; with `name`, only what the command was to do with that.
+    static func fatal(_ failure: Failure, about name: String? = nil) {
+        line(name.map { "error: '\($0)': " + failure.message } ?? "fatal: " + failure.message)
         for hint in failure.hints { line("hint: " + hint) }
     }
 
@@ -36,7 +37,7 @@ enum Talk {
     static func warning(_ text: String) { line("warning: " + text) }
 
     /// What a change of an update gives. Where JSON is wanted, a failure is printed as such instead of on standard error.
-    static func result<Result>(of update: String, isJSON: Bool, _ body: () async throws -> Result)
+    static func result<Result>(of update: String?, isJSON: Bool, _ body: () async throws -> Result)
         async throws -> Result
     {
         do { return try await body() } catch let failure as Failure where isJSON {
@@ -49,6 +50,9 @@ enum Talk {
     static func progress(isQuiet: Bool) -> @Sendable (String) -> Void {
         return { text in if !isQuiet { line(text + " ...") } }
     }
+
+    /// Ends the output of something for scripts, as it is.
+    static func raw(_ text: String) { write(Array(text.utf8)) }
 }
 
 extension Array where Element == [String] {

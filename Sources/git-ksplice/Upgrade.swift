@@ -27,6 +27,9 @@ struct Upgrade: AsyncParsableCommand {
     @Flag(help: "Let the new updates come back at each boot of this kernel, and the undone ones no more.")
     var boot = false
 
+    @Flag(help: "Print the results as JSON, one object for each pause.")
+    var json = false
+
     @Argument(
         help: """
             An update's id, a commit or ref that has one for this kernel, or an archive; without any, this host gets what it has
@@ -58,12 +61,19 @@ struct Upgrade: AsyncParsableCommand {
             }
             if !named.contains(where: { $0.id == found.id }) { named.append(found) }
         }
-        var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet))
+        let upgrader = Upgrader(applier(host, loaded), loaded)
+        let report = try await Talk.result(of: wanted.count == 1 ? wanted[0].id : nil, isJSON: json) {
+            try await upgrader.run(wanted, undoing: named, all: all)
+        }
+        try await tell(report, wanted)
+    }
+
+    private func applier(_ host: any Host & Sendable, _ loaded: HostUpdates) -> Applier {
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet || json))
         applier.patience = change.patience
         applier.late = loaded.late
         applier.latePolicy = late.policy
-        let report = try await Upgrader(applier, loaded).run(wanted, undoing: named, all: all)
-        try await tell(report, wanted)
+        return applier
     }
 
     /// Makes this host have what the channel wants: what it lists is applied, what it has withdrawn or replaced undone.
@@ -75,23 +85,23 @@ struct Upgrade: AsyncParsableCommand {
         let applied = try await loaded.all().filter(\.isInEffect)
         let plan = try ChannelPlan(state.index, applied: applied.map(\.id), release: to)
         if plan.isEmpty {
-            print("channel '\(followed.channel)': this host has everything")
+            if !json { print("channel '\(followed.channel)': this host has everything") }
             return
         }
-        var applier = Applier(host: host, progress: Talk.progress(isQuiet: change.quiet))
-        applier.patience = change.patience
-        applier.late = loaded.late
-        applier.latePolicy = late.policy
+        let upgrader = Upgrader(applier(host, loaded), loaded)
         for step in plan.steps {
             var new: [Update] = []
             for entry in step.new { new.append(try await Locations.subscription.load(entry, of: state)) }
             let old = applied.filter { step.old.contains($0.id) }
-            try await tell(Upgrader(applier, loaded).run(new, undoing: old, all: false), new)
+            let report = try await Talk.result(of: new.count == 1 ? new[0].id : nil, isJSON: json) {
+                try await upgrader.run(new, undoing: old, all: false)
+            }
+            try await tell(report, new)
         }
     }
 
     private func tell(_ report: UpgradeReport, _ wanted: [Update]) async throws {
-        if !change.quiet {
+        if !change.quiet && !json {
             for undone in report.undone {
                 print(
                     "update \(undone.id.prefix(12)) undone"
@@ -104,10 +114,10 @@ struct Upgrade: AsyncParsableCommand {
             print("the machine stood still for \(report.pause) ns; \(report.tries) attempt(s)")
         }
         // First what comes: a machine that stops in between boots with the old ones, and never without both.
-        if boot { for update in wanted { try await BootCommand.keep(update) } }
+        if boot { for update in wanted { try await BootCommand.keep(update, isJSON: json) } }
         for undone in report.undone where !machine.isElsewhere {
             try await BootCommand.forget(undone.id, isAsked: boot, isQuiet: change.quiet)
         }
-        print("Done!")
+        print(json ? report.json.text : "Done!")
     }
 }

@@ -4,7 +4,9 @@ import Core
 struct Verify: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Find out whether a stored update is intact, and is what it says.",
-        usage: "git ksplice verify [--rebuild [--cached]] [--json] (<update> | <commit> | <ref> | <file>)")
+        usage:
+            "git ksplice verify [--rebuild [--cached]] [--json] (<update> | <commit> | <ref> | <file> | --stdin)"
+    )
 
     @Flag(help: "Make the update anew from what it records, and compare.")
     var rebuild = false
@@ -18,16 +20,25 @@ struct Verify: AsyncParsableCommand {
     @Flag(help: "Print the result as JSON.")
     var json = false
 
+    @OptionGroup var input: InputOptions
+    @OptionGroup var progress: ProgressOptions
+
     @Argument(help: "An update's id, a commit or ref that has one, or an archive.")
-    var update: String
+    var update: String?
 
     func validate() throws {
         guard rebuild || !cached else { throw ValidationError("--cached goes with --rebuild") }
+        try input.check(update.map { [$0] } ?? [], "an update")
     }
 
     func run() async throws {
+        let names = try await input.updates(update.map { [$0] } ?? [])
+        try await InputOptions.each(names) { try await verify($0) }
+    }
+
+    private func verify(_ name: String) async throws {
         let found: Update
-        do { found = try await UpdateSource.load(update) } catch let failure as Failure
+        do { found = try await UpdateSource.load(name) } catch let failure as Failure
             where failure.status == .verificationRefused
         {
             report(nil, damage: failure.message, nil)
@@ -39,7 +50,7 @@ struct Verify: AsyncParsableCommand {
         }
         var verifier = Verifier(
             repository: try await Repository(), kernelSources: try Locations.kernelSources(),
-            progress: Talk.progress(isQuiet: quiet || json))
+            progress: progress.steps(isQuiet: quiet || json))
         verifier.usesCache = cached
         let result = try await verifier.rebuild(found)
         report(found, damage: nil, result)

@@ -4,7 +4,7 @@ import Core
 struct Withdraw: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Take an update out of use: hosts apply it no more, and undo it when they upgrade.",
-        usage: "git ksplice withdraw --reason <text> [--channel <name>] <update>")
+        usage: "git ksplice withdraw --reason <text> [--channel <name>] (<update> | --stdin)")
 
     @Option(help: ArgumentHelp("Why, for those who have applied it.", valueName: "text"))
     var reason: String
@@ -12,11 +12,20 @@ struct Withdraw: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Only from this channel.", valueName: "name"))
     var channel: String?
 
+    @OptionGroup var input: InputOptions
+
     @Argument(help: "An update's id, or the first digits of it.")
-    var update: String
+    var update: String?
+
+    func validate() throws { try input.check(update.map { [$0] } ?? [], "an update") }
 
     func run() async throws {
+        let names = try await input.updates(update.map { [$0] } ?? [])
         let store = ChannelStore(try await Repository())
+        try await InputOptions.each(names) { try await withdraw($0, store) }
+    }
+
+    private func withdraw(_ update: String, _ store: ChannelStore) async throws {
         var done = false
         for name in try await store.names() where channel == nil || name.name == channel {
             let entries = try await store.state(name)?.index.entries ?? []

@@ -34,7 +34,7 @@ import Testing
             share + "/fish/vendor_completions.d/git-ksplice.fish",
             share + "/fish/vendor_conf.d/git-ksplice.fish",
             share + "/git-ksplice/kernel/Kbuild", share + "/git-ksplice/findings/type-layout.md",
-            share + "/git-ksplice/mismatches/different-code.md",
+            share + "/git-ksplice/mismatches/different-code.md", share + "/git-ksplice/schemas/list.json",
         ] { #expect(files.contains(file), "\(file)") }
         #expect(files.contains { $0.hasPrefix(share + "/zsh/") && $0.hasSuffix("/_git-ksplice") })
 
@@ -45,6 +45,23 @@ import Testing
             $0.matches(of: /ksplice|completion|zsh|fish|wants/).count > 0
         }
         #expect(own == [])
+    }
+
+    @Test("git help finds the manual", .enabled(if: Files.exists("/usr/bin/man"), "man-db is not installed"))
+    func help() async throws {
+        let folder = try Files.temporaryDirectory()
+        defer { try? Files.remove(folder) }
+        _ = try await make("install", "PREFIX=/usr", "DESTDIR=\(folder)")
+        for (words, title) in [("ksplice", "GIT-KSPLICE(1)"), ("ksplice-journal", "GIT-KSPLICE-JOURNAL(1)")] {
+            let result = try await Command(
+                ["sh", "-c", "PATH='\(folder)/usr/bin':$PATH git help -m \(words)"], directory: folder,
+                environment: [
+                    "MANPATH": folder + "/usr/share/man", "MANPAGER": "cat", "PAGER": "cat", "HOME": folder,
+                    "GIT_CONFIG_NOSYSTEM": "1", "TERM": "dumb",
+                ]
+            ).run()
+            #expect(result.text.contains(title), "\(result.status): \(result.text)\(result.errorText)")
+        }
     }
 
     @Test("what others installed beside it is left") func neighbours() async throws {

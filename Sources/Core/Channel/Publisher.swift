@@ -6,9 +6,12 @@ public struct Publisher: Sendable {
     public let repository: Repository
     /// A remote's name, a URL or a path.
     public let remote: String
+    private let progress: @Sendable (String) -> Void
 
-    public init(_ repository: Repository, remote: String) {
-        (self.repository, self.remote) = (repository, remote)
+    public init(
+        _ repository: Repository, remote: String, progress: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
+        (self.repository, self.remote, self.progress) = (repository, remote, progress)
     }
 
     /// What was sent of a ref, or would be.
@@ -34,10 +37,12 @@ public struct Publisher: Sendable {
             )
         }
         var listed: [String: [String]] = [:]
+        progress("looking at \(names.count) channel(s)")
         for name in names { listed[name.ref] = try await checked(name, store) }
         var sent: [Sent] = []
         for _ in 0..<5 {
             // With each push, git lists all refs that the other side has: there is none for what is there already.
+            if !isDryRun { progress("asking what is there, and for others' notes") }
             let theirs = isDryRun ? [:] : try await meet(names)
             let here = try await repository.references(
                 [TrustChain.ref, "refs/notes/ksplice/"] + names.map(\.ref))
@@ -51,7 +56,9 @@ public struct Publisher: Sendable {
             let rest = new.filter { $0 != TrustChain.ref }
             let updates = rest.flatMap { listed[$0] ?? [] }
             if rest.isEmpty { return sent }
-            let result = try await push(rest + Set(updates).sorted(), isDryRun: isDryRun)
+            let refs = rest + Set(updates).sorted()
+            progress("sending \(refs.count) ref(s)")
+            let result = try await push(refs, isDryRun: isDryRun)
             if result.status == 0 { return sent + result.sent }
             // Somebody's notes came between.
             let raced = result.rejected.filter { $0.hasPrefix("refs/notes/") }

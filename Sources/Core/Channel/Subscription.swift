@@ -77,7 +77,8 @@ public struct Subscription: Sendable {
     /// - Throws: `wrongKernel` where the source has no such channel for this kernel; `verificationRefused`; `stale` where
     ///   everything is in order, but too old: then it is stored all the same.
     public func fetch(
-        from source: String?, channel: String, release: String? = nil, kernel: KernelIdentity
+        from source: String?, channel: String, release: String? = nil, kernel: KernelIdentity,
+        progress: (String) -> Void = { _ in }
     ) async throws -> Fetched {
         var repository = try await created()
         let name = try ChannelName(kernel, channel)
@@ -85,10 +86,11 @@ public struct Subscription: Sendable {
             let place: String
             if let source { place = source } else { place = try await knownSource(repository) }
             let fetched: Fetched
-            do { fetched = try await fetch(place, name, release, repository) } catch let other as OtherFormat
-            {
+            do {
+                fetched = try await fetch(place, name, release, repository, progress)
+            } catch let other as OtherFormat {
                 repository = try await created(other.format)
-                fetched = try await fetch(place, name, release, repository)
+                fetched = try await fetch(place, name, release, repository, progress)
             }
             try await repository.setConfig("ksplice.source", place)
             try fetched.state.checkValidity()
@@ -113,10 +115,11 @@ public struct Subscription: Sendable {
         try await repository.git(["gc", "-q", "--prune=now"]).check("cannot sweep '\(repositoryPath)'")
     }
 
-    private func fetch(_ source: String, _ name: ChannelName, _ release: String?, _ repository: Repository)
-        async throws
-        -> Fetched
-    {
+    private func fetch(
+        _ source: String, _ name: ChannelName, _ release: String?, _ repository: Repository,
+        _ progress: (String) -> Void
+    ) async throws -> Fetched {
+        progress("fetching the policy of trust")
         let incoming = Incoming(repository, source)
         try await incoming.clear()
         try await collectGarbage(repository)
@@ -129,6 +132,7 @@ public struct Subscription: Sendable {
             // At once: a key that is revoked is so, whatever else is wrong with what was sent.
             try memory.learn(policy)
         }
+        progress("fetching channel '\(name.name)'")
         _ = try await incoming.fetchIfThere(name.ref, limit: 1 << 26)
         guard let tip = try await repository.references([Incoming.prefix])[incoming.place(name.ref)] else {
             throw Failure(
@@ -138,6 +142,7 @@ public struct Subscription: Sendable {
         let state = try ChannelState(tip, of: name, in: repository)
         try await policy.check(state, in: repository)
         try memory.checkProgress(state, in: repository)
+        progress("fetching and checking updates")
         let updates = try await fetchUpdates(state, release, policy, incoming, repository)
         try await commit(state, root: root, updates, incoming, repository)
         let isNew = try memory.accepted(name).map { $0.digest != state.digest } ?? true

@@ -2,7 +2,7 @@
 // exit status that a script can rely on.
 
 /// The exit statuses of every command. The table is documented in `git-ksplice(1)`.
-public enum ExitStatus: Int32, Sendable {
+public enum ExitStatus: Int32, Sendable, CaseIterable {
     case success = 0
     /// The question that the command asks has the answer no.
     case no = 1
@@ -62,9 +62,11 @@ public struct Failure: Error, Sendable, CustomStringConvertible {
     public var description: String { message }
 
     /// Of an update that was to be applied or undone, as git-ksplice-apply(1) describes it.
-    public func json(update id: String) -> JSON {
+    ///
+    /// - Parameter id: the update's identity; nil where it is about several.
+    public func json(update id: String?) -> JSON {
         .object([
-            ("v", .number(1)), ("update", .string(id)), ("done", .bool(false)),
+            ("v", .number(1)), ("update", id.map { .string($0) } ?? .null), ("done", .bool(false)),
             ("status", .number(Int(status.rawValue))), ("message", .string(message)),
             ("hints", .strings(hints)), ("details", details ?? .null),
         ])

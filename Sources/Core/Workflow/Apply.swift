@@ -38,6 +38,8 @@ public struct Applier: Sendable {
     public var late: LateUpdates?
     /// What becomes of a module that comes later and cannot get its part.
     public var latePolicy = LatePolicy.refuse
+    /// What the journal says of the reason.
+    public var cause = JournalEvent.Cause.command
 
     public init(host: any Host & Sendable, progress: @escaping @Sendable (String) -> Void) {
         self.host = host
@@ -251,17 +253,18 @@ public struct Applier: Sendable {
         let functions = update.manifest.replacements.filter { $0.partOf == nil }.map(\.symbol)
         do {
             try await host.appendToJournal(
-                JSON.object([
-                    ("v", .number(1)), ("event", .string(module == nil ? "apply" : "late")),
-                    ("update", .string(update.wholeID)),
-                    ("description", .string(update.manifest.description)),
-                    ("commits", .strings(update.manifest.commits)),
-                    ("functions", .strings(functions)),
-                    ("constants", .strings(update.manifest.constants.map(\.symbol))),
-                    ("pause_ns", .number(pause)),
-                    ("tries", .number(tries)), ("waiting", .strings(waiting)),
-                    ("module", module.map { .string($0) } ?? .null),
-                ]).text)
+                JournalLine.text(
+                    module == nil ? "apply" : "late",
+                    [
+                        ("update", .string(update.wholeID)),
+                        ("description", .string(update.manifest.description)),
+                        ("commits", .strings(update.manifest.commits)),
+                        ("functions", .strings(functions)),
+                        ("constants", .strings(update.manifest.constants.map(\.symbol))),
+                        ("pause_ns", .number(pause)), ("tries", .number(tries)),
+                        ("waiting", .strings(waiting)), ("module", module.map { .string($0) } ?? .null),
+                        ("cause", .string(cause.rawValue)),
+                    ]))
         } catch { progress("the update is applied, but the journal cannot be written: \(error)") }
         return ApplyReport(
             id: update.wholeID, functions: functions, constants: update.manifest.constants.map(\.symbol),

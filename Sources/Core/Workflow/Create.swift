@@ -89,7 +89,7 @@ public struct CreateOutcome: Sendable {
 }
 
 public struct Creator: Sendable {
-    let repository: Repository
+    public let repository: Repository
     let options: CreateOptions
     let progress: @Sendable (String) -> Void
 

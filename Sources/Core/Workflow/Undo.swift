@@ -69,6 +69,7 @@ public struct HostUpdates: Sendable {
     public var patience = Patience()
     /// As for `Applier`.
     public var late: LateUpdates?
+    public var cause = JournalEvent.Cause.command
 
     public init(host: any Host & Sendable, journal: String = LocalHost.journalPath) {
         self.host = host
@@ -211,11 +212,12 @@ public struct HostUpdates: Sendable {
     ) async throws -> UndoReport {
         do {
             try await host.appendToJournal(
-                JSON.object([
-                    ("v", .number(1)), ("event", .string("undo")), ("update", .string(update.id)),
-                    ("pause_ns", .number(pause)),
-                    ("tries", .number(tries)),
-                ]).text)
+                JournalLine.text(
+                    "undo",
+                    [
+                        ("update", .string(update.id)), ("pause_ns", .number(pause)),
+                        ("tries", .number(tries)), ("cause", .string(cause.rawValue)),
+                    ]))
         } catch { progress("the update is undone, but the journal cannot be written: \(error)") }
         try await late?.forget(update.id)
         var areGone = true

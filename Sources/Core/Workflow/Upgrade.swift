@@ -8,11 +8,19 @@ public struct UpgradeReport: Sendable {
     public let pause: Int
     /// How often it was tried.
     public let tries: Int
+
+    /// As git-ksplice-upgrade(1) describes it.
+    public var json: JSON {
+        .object([
+            ("v", .number(1)), ("done", .bool(true)), ("pause_ns", .number(pause)), ("tries", .number(tries)),
+            ("applied", .array(applied.map(\.json))), ("undone", .array(undone.map(\.json))),
+        ])
+    }
 }
 
 public struct Upgrader: Sendable {
-    private let applier: Applier
-    private let updates: HostUpdates
+    private var applier: Applier
+    private var updates: HostUpdates
     private var host: any Host & Sendable { applier.host }
     private var progress: @Sendable (String) -> Void { applier.progress }
 
@@ -20,6 +28,8 @@ public struct Upgrader: Sendable {
     public init(_ applier: Applier, _ updates: HostUpdates) {
         self.applier = applier
         self.updates = updates
+        self.applier.cause = .upgrade
+        self.updates.cause = .upgrade
     }
 
     /// Applies updates, and undoes in the same pause what they replace: those named, all others, or every applied update that

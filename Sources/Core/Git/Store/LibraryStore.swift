@@ -18,6 +18,13 @@ final class LibraryStore: ObjectStore {
         return status < 0 ? status : ks_git_configure()
     }()
 
+    /// The library's, as `1.5.1`.
+    static var version: String {
+        var (major, minor, revision): (Int32, Int32, Int32) = (0, 0, 0)
+        git_libgit2_version(&major, &minor, &revision)
+        return "\(major).\(minor).\(revision)"
+    }
+
     /// What every use of the library begins with.
     static func start() throws {
         guard started >= 0 else { throw Failure("cannot initialise libgit2: error \(started)") }

@@ -6,6 +6,7 @@
 //     building            what is being built, and how often that was begun
 //     results             what became of the last ones, a BuildRecord a line
 //     lock                held by the one worker
+//     results.lock        held while `results` is written
 //     log                 what the last worker said that ended with an error
 //
 // An entry is made with one system call by a hook that knows nothing of others, and is removed when its result is on the
@@ -86,7 +87,12 @@ public struct BuildQueue: Sendable {
     }
 
     /// Keeps a result in place of an older one about the same commit and kernel.
+    ///
+    /// The worker is not the only one that does: a lock of its own, held for a moment, keeps one from losing the other's.
     func keep(_ record: BuildRecord) throws {
+        try folder.create()
+        let lock = try waitForLock("results.lock")
+        defer { lock.release() }
         let others = try results().filter { !$0.isAbout(record) }.suffix(Self.kept - 1)
         let text = (others + [record]).map { $0.json.text + "\n" }.joined()
         try folder.write(Array(text.utf8), to: "results")
@@ -132,9 +138,24 @@ public struct BuildQueue: Sendable {
         }
     }
 
+    /// A lock that is held for a moment only.
+    private func waitForLock(_ name: String) throws -> Lock {
+        let file = folder.path + "/" + name
+        let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
+        guard descriptor >= 0 else { throw Failure.system("open", file, errno: errno) }
+        var wanted = Self.wholeFile
+        while fcntl(descriptor, Self.waitLock, &wanted) != 0 {
+            let code = errno
+            if code == EINTR { continue }
+            close(descriptor)
+            throw Failure.system("lock", file, errno: code)
+        }
+        return Lock(descriptor: descriptor)
+    }
+
     // Commands of fcntl(2) that Swift does not see (asm-generic/fcntl.h). Locks of this kind can be asked about without
     // taking them: who only looks must not make a worker believe that there is another one.
-    fileprivate static let (askLock, setLock) = (Int32(36), Int32(37))
+    fileprivate static let (askLock, setLock, waitLock) = (Int32(36), Int32(37), Int32(38))
 
     /// Nil where another worker has it.
     func lock() throws -> Lock? {

@@ -1,4 +1,4 @@
-// What became of a commit in the background, for one kernel. A record says which trees it is about: it is true of a
+// What became of a commit in the background, or by hand, for one kernel. A record says which trees it is about: it is true of a
 // commit as long as the commit, merged onto that kernel's source, gives that tree, and no longer.
 
 /// The result of one build in the background.
@@ -40,6 +40,8 @@ public struct BuildRecord: Sendable, Equatable {
     public var reason: String
     /// Seconds since 1970.
     public var time: Int
+    /// Whether it is what `create` has told somebody, and not a build in the background.
+    public var isByHand = false
 
     /// A record without a result yet.
     init(commit: String, subject: String, kernel: KernelSummary?, builder: String, time: Int) {
@@ -81,6 +83,7 @@ public struct BuildRecord: Sendable, Equatable {
             ("pre_tree", .string(preTree)), ("post_tree", .string(postTree)), ("patch_id", .string(patchID)),
             ("builder", .string(builder)), ("state", .string(state.rawValue)), ("update", .string(update)),
             ("codes", .strings(codes)), ("reason", .string(reason)), ("time", .number(time)),
+            ("by_hand", .bool(isByHand)),
         ])
     }
 
@@ -102,5 +105,6 @@ public struct BuildRecord: Sendable, Equatable {
         codes = json["codes"]?.array?.compactMap(\.string) ?? []
         reason = text("reason")
         self.time = time
+        isByHand = json["by_hand"] == .bool(true)
     }
 }

@@ -68,18 +68,13 @@ public struct QueueBuilder: Sendable {
             record.state = .made
         } catch let refusal as Refusal {
             record.state = .refused
-            let errors = refusal.findings.filter { $0.severity == .error }
-            record.codes = Set(errors.map(\.code)).sorted()
-            record.reason = errors.first.map { Self.line($0.message) } ?? ""
+            record.take(refusal)
         } catch {
-            let failure = Failure(error)
-            record.state = failure.status == .noChange ? .nothing : .failed
-            record.reason = Self.line(failure.message)
+            record.state = Failure(error).status == .noChange ? .nothing : .failed
+            record.take(error)
         }
         return record
     }
-
-    private static func line(_ text: String) -> String { text.lines.first.map(String.init) ?? "" }
 }
 
 extension BuildRecord {

@@ -32,7 +32,7 @@ public struct QueueOverview: Sendable {
         isWorkedOn = try queue.isWorkedOn()
         building = try queue.building()
         if let building { seconds = max(time(nil) - building.since, 0) }
-        results = try queue.results().suffix(Self.shown).reversed()
+        results = try queue.results().filter { !$0.isByHand }.suffix(Self.shown).reversed()
         let said = Files.exists(queue.log) ? try Files.readText(queue.log).trimmed : ""
         trouble = said.isEmpty ? nil : said
         let entries = try queue.entries().filter { $0.name != building?.commit }

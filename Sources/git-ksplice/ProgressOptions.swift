@@ -1,0 +1,16 @@
+import ArgumentParser
+import Core
+import Glibc
+
+/// Whether the steps of what takes long are told.
+struct ProgressOptions: ParsableArguments {
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Tell each step, also where standard error is no terminal; --no-progress tells none.")
+    var progress: Bool?
+
+    /// What tells a step. As with git, only on a terminal unless it is asked for.
+    func steps(isQuiet: Bool) -> @Sendable (String) -> Void {
+        Talk.progress(isQuiet: isQuiet || !(progress ?? (isatty(STDERR_FILENO) == 1)))
+    }
+}

@@ -1,0 +1,100 @@
+// A maintainer and a host, as users meet them: the program alone, on the kernel that runs the tests, which nothing changes.
+
+import Testing
+
+@testable import Core
+
+@Suite struct HostStoryTests {
+    private let schemas = JSONSchema(folder: SourceTree.root + "/Documentation/schemas")
+
+    private func check(_ output: String, _ name: String, lines count: Int = 1) throws {
+        #expect(output.lines.count == count, "\(name): \(output)")
+        for line in output.lines {
+            #expect(try schemas.problems(JSON(parsing: String(line)), name + ".json") == [], "\(line)")
+        }
+    }
+
+    /// Whether this kernel says which build it is.
+    private static func kernel() async -> KernelIdentity? {
+        guard let kernel = try? await LocalHost().identity(), !kernel.buildID.isEmpty, kernel.arch == "x86_64"
+        else {
+            return nil
+        }
+        return kernel
+    }
+
+    @Test func aChannelFromItsMakerToAHost() async throws {
+        guard let kernel = await Self.kernel() else { return }
+        let program = try await ProgramFixture()
+        let fixture = program.fixture
+        try await fixture.git("config", "gpg.format", "ssh")
+        let key = program.state + "/key"
+        try await Command(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f", key]).check()
+        try await fixture.git("config", "user.signingKey", key + ".pub")
+        try await program.output("trust", "init", "alice")
+        try check(await program.output("trust", "show", "--json"), "trust-show")
+
+        let commit = try await fixture.commit("fix CVE-2026-1234", ["f": "1\n"])
+        var manifest = GitFixture.update(description: "fix it", commits: [commit], buildID: kernel.buildID)
+            .manifest
+        manifest.kernel.release = kernel.release
+        let update = Update(manifest: manifest, files: GitFixture.update().files)
+        try await UpdateStore(fixture.repository).store(update)
+        try await program.output("tag", "v1", "--stdin", input: update.id + "\n")
+        try check(await program.output("channel", "list", "--json"), "channel")
+        try check(await program.output("channel", "show", "--json"), "channel")
+        try check(await program.output("channel", "log", "--json"), "channel-log")
+        let server = program.state + "/server.git"
+        try await fixture.git("init", "-q", "--bare", "--template=", server)
+        try check(await program.output("publish", "--json", "-n", server), "publish")
+        try check(await program.output("publish", "--json", server), "publish")
+        try check(await program.output("publish", "--json", server), "publish")
+
+        // On the host.
+        let policy = try await program.output("trust", "show")
+        try await program.output("trust", "accept", "-", input: policy)
+        try check(await program.output("trust", "show", "--host", "--json"), "trust-show")
+        try check(await program.output("fetch", "--json", server), "fetch")
+        let status = try await program.output("status", "--json")
+        try check(status, "status")
+        #expect(try JSON(parsing: status.trimmed)["channel"]?["available"]?.array?.count == 1)
+        let lines = try await program.output("status", "--porcelain").lines
+        #expect(lines.contains("kernel x86_64 \(kernel.buildID) \(kernel.release)"), "\(lines)")
+        #expect(lines.contains { $0.hasPrefix("channel stable 1 ") && $0.hasSuffix(" valid -") }, "\(lines)")
+        #expect(lines.contains("available \(update.id) "), "\(lines)")
+        #expect(try await program.output("status", "-z").split(separator: "\0").count >= lines.count)
+
+        let archive = program.state + "/a.tar.gz"
+        try await program.output("export", "-o", archive, update.id)
+        try await program.output("boot", "add", archive)
+        try check(await program.output("boot", "list", "--json"), "boot-list")
+        try check(await program.output("status", "--json"), "status")
+
+        // A withdrawal, which is fetched, and a forged channel, which is not.
+        try await program.output(
+            "withdraw", "--reason", "it oopses", "--stdin", "-z", input: update.id + "\0")
+        try await program.output("publish", "--progress", server)
+        try await program.output("fetch")
+        let ref = try await fixture.git("for-each-ref", "--format=%(refname)", "refs/ksplice/channels")
+        let forged = try await fixture.git("commit-tree", "-p", ref, "-m", "forged", ref + "^{tree}")
+        try await Command(
+            ["git", "push", "-q", "-f", server, "\(forged):\(ref)"], directory: fixture.directory
+        ).check()
+        #expect(try await program.run(["fetch"]).status == 4)
+        let journal = try await program.output("journal", "--json")
+        try check(journal, "journal", lines: 3)
+        let words = try await program.output("journal")
+        #expect(
+            words.contains("stable  number 1, 1 new update(s)") && words.contains("refused: "), "\(words)")
+
+        // What a report says of it, and what not.
+        let report = try await program.output("bug-report", "-o", "-")
+        #expect(
+            report.contains("- stable of x86_64 \(kernel.buildID.prefix(12)): number 2, 1 update(s)"),
+            "\(report)")
+        #expect(report.contains("- \(update.id) for \(kernel.release): ready"), "\(report)")
+        for secret in [server, fixture.directory, "PRIVATE KEY", "alice", "ssh-ed25519", "ann@example.org"] {
+            #expect(!report.contains(secret), "\(secret)")
+        }
+    }
+}
