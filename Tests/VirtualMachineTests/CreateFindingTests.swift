@@ -86,5 +86,29 @@ extension VirtualMachineTests {
             #expect(said.contains("'arch/x86/entry/vdso/vgetcpu.c' is part of the vdso"), "\(said)")
             #expect(said.contains("[boot-code]"), "\(said)")
         }
+
+        @Test("what is generated is as it was, however the files that it is made from change")
+        func generatedFiles() async throws {
+            let said = try await refused(
+                KernelChange(
+                    "generators: all kinds",
+                    edits: [
+                        .init(
+                            path: "kernel/bounds.c", old: "DEFINE(SPINLOCK_SIZE, sizeof(spinlock_t));",
+                            new: "DEFINE(SPINLOCK_SIZE, sizeof(spinlock_t) + 1);"),
+                        .init(
+                            path: "lib/gen_crc32table.c", old: "#define ENTRIES_PER_LINE 4",
+                            new: "#define ENTRIES_PER_LINE 8"),
+                        .init(
+                            path: "include/linux/oid_registry.h", old: "\tOID__NR\n",
+                            new: "\tOID_forTests,\t\t/* 2.23.133.10.1.6 */\n\n\tOID__NR\n"),
+                    ]))
+            #expect(
+                said.contains("kernel/bounds.c: error: 'include/generated/bounds.h' is generated"), "\(said)")
+            #expect(said.contains("SPINLOCK_SIZE ("), "\(said)")
+            #expect(said.contains("'lib/gen_crc32table.c' is a program"), "\(said)")
+            #expect(said.contains("'lib/oid_registry_data.c' is generated"), "\(said)")
+            #expect(said.ranges(of: "[generated-file]").count == 3, "\(said)")
+        }
     }
 }
