@@ -16,7 +16,7 @@ extension Finding {
         // What stands in the way of comparing or building one file.
         "unknown-section", "init-reference", "nameless-reference", "objtool",
         // Redirects.
-        "entry-code", "no-room",
+        "entry-code", "no-room", "sealed-entry",
         // Code of the patch's author.
         "hook-unpaired", "shadow-undeclared",
         // A careful reviewer's warnings.
