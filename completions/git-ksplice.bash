@@ -51,7 +51,7 @@ __git_ksplice_refs ()
 
 # The codes that --force takes.
 __git_ksplice_codes="ambiguous assembly boot-code constant-changed data-changed entry-code exists-elsewhere exit-changed export-crc-changed
-	export-crc-mismatch export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed type-layout
+	export-crc-mismatch export-removed symbol-missing file-deleted generated-file init-changed kconfig makefile no-room percpu-changed registration-changed sealed-entry type-layout
 	unknown-file"
 
 # $1: what an option takes.

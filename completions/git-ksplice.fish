@@ -37,7 +37,7 @@ end
 
 function __git_ksplice_codes
     printf '%s\n' ambiguous assembly boot-code constant-changed data-changed entry-code exists-elsewhere exit-changed export-crc-changed export-crc-mismatch \
-        export-removed symbol-missing file-deleted init-changed kconfig makefile no-room percpu-changed registration-changed \
+        export-removed symbol-missing file-deleted generated-file init-changed kconfig makefile no-room percpu-changed registration-changed sealed-entry \
         type-layout unknown-file
 end
 

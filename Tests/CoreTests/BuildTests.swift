@@ -62,4 +62,23 @@ import Testing
         #expect(throws: Failure.self) { try CompileCommand(parsing: "", source: "x.c") }
         #expect(throws: Failure.self) { try CompileCommand(parsing: "cmd_x := ld -r a.o", source: "x.c") }
     }
+
+    @Test("what objtool says of new code is an error, and nothing is not")
+    func wordsOfObjtool() async throws {
+        let folder = try Files.temporaryDirectory()
+        defer { do { try Files.remove(folder) } catch { Issue.record("\(error)") } }
+        let workspace = Workspace(root: folder)
+        try Files.createDirectory(workspace.object)
+        let builder = ModuleBuilder(workspace: workspace, kernelSources: folder)
+        try await builder.runObjtool("u.o", like: ["sh", "-c", "test \"$0 $1\" = '--module u.o'"])
+        try await builder.runObjtool("u.o", like: [])
+        for script in ["echo 'u.o: warning: objtool: f+0x7: stack state mismatch' >&2", "exit 1"] {
+            let failure = await #expect(throws: Failure.self) {
+                try await builder.runObjtool("u.o", like: ["sh", "-c", script])
+            }
+            let finding = try #require(failure.flatMap { Finding($0, file: "u.c") })
+            #expect(finding.code == "objtool" && finding.severity == .error && !finding.canBeForced)
+            #expect(finding.message.contains("stack state") == script.hasPrefix("echo"))
+        }
+    }
 }

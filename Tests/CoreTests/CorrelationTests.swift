@@ -142,4 +142,77 @@ import Testing
         let fixture = try await DiffFixture(text("", 1), text("static", 2))
         #expect(fixture.changed == fixture.replaced && fixture.replaced.contains("help"))
     }
+
+    @Test("clones of one function that the compiler numbers anew")
+    func renumberedClones() async throws {
+        func text(_ more: String, _ value: Int) -> String {
+            """
+            extern void say(int);
+            static __attribute__((noinline)) void cl(int x, int y) {
+              say(x); if (y == 1) say(x * \(value)); else { say(x + y); say(x - y); } say(y);
+            }
+            void a(int x) { cl(x, 1); cl(x + 1, 1); }
+            void b(int x) { cl(x, 2); cl(x + 1, 2); }
+            \(more)
+            """
+        }
+        let flags = ["-fipa-cp-clone", "--param=ipa-cp-eval-threshold=1"]
+        let caller = "void z(int x) { cl(x, 9); cl(x + 4, 9); }"
+        let fixture = try await DiffFixture(text("", 3), text(caller, 5), flags: flags)
+        #expect(
+            try pairs(fixture, "cl.constprop") == [
+                "cl.constprop.0=-", "cl.constprop.1=cl.constprop.0", "cl.constprop.2=cl.constprop.1",
+            ])
+        // That for y == 1, which is the only one that the number is in, and the new one; cl itself has it, too.
+        #expect(fixture.changed == ["cl", "cl.constprop.0", "cl.constprop.2", "z"])
+        let first = try await DiffFixture(text(caller, 3), text("", 5), flags: flags)
+        #expect(first.codes.isEmpty && first.changed == ["cl", "cl.constprop.1"])
+    }
+
+    @Test("the part of a function that the compiler did not inline")
+    func partialInlining() async throws {
+        func text(_ value: Int) -> String {
+            """
+            extern void say(int); extern void keep(int *);
+            static void part(int x) {
+              if (x) { static int q; say(q++); say(q); keep(&q); say(3); say(4); say(5); say(6); say(\(value)); }
+            }
+            void a(int x) { part(x); say(x); part(x + 1); }
+            void b(int x) { part(x + 1); }
+            """
+        }
+        let fixture = try await DiffFixture(text(7), text(8))
+        #expect(fixture.codes.isEmpty)
+        #expect(try pairs(fixture, "part.part") == ["part.part.0=part.part.0"])
+        #expect(fixture.replaced.contains("part.part.0") && fixture.replaced == fixture.changed)
+        #expect(!fixture.changed.contains("a") && !fixture.changed.contains("b"))
+        let references = fixture.difference.shipment?.references.keys.sorted() ?? []
+        #expect(references.contains { $0.hasPrefix("q.") })
+    }
+
+    @Test func weakFunctions() async throws {
+        func text(_ attribute: String, _ value: Int) -> String {
+            "extern void say(int); \(attribute) void f(int x) { say(x); say(\(value)); } void g(int x) { f(x); f(x + 1); }"
+        }
+        let weak = "__attribute__((weak))"
+        #expect(try await DiffFixture(text(weak, 1), text(weak, 2)).changed == ["f"])
+        #expect(try await DiffFixture(text(weak, 1), text("__attribute__((noinline))", 1)).difference.isEmpty)
+    }
+
+    @Test("constants without names, which code refers to by their place in a section of equals")
+    func namelessConstants() async throws {
+        func text(_ first: String, _ second: String, _ last: Int) -> String {
+            """
+            typedef int v4 __attribute__((vector_size(16))); extern void take(v4 *);
+            \(first) void f(v4 *x) { *x ^= (v4){ 1, 2, 3, 4 }; take(x); } \(second)
+            void g(v4 *x) { *x ^= (v4){ 5, 6, 7, \(last) }; take(x); }
+            """
+        }
+        let more = "void e(v4 *x) { *x ^= (v4){ 0, 0, 9, 9 }; take(x); }"
+        let before = try await DiffFixture(text("", "", 8), text(more, "", 8))
+        #expect(before.postObject.section(named: ".rodata.cst16") != nil)
+        #expect(before.changed == ["e"])
+        #expect(try await DiffFixture(text("", "", 8), text("", more, 8)).changed == ["e"])
+        #expect(try await DiffFixture(text("", "", 8), text("", "", 9)).changed == ["g"])
+    }
 }

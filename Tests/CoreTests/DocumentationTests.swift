@@ -109,6 +109,23 @@ import Testing
         #expect(explained.subtracting(codes).isEmpty, "pages of codes that nothing gives")
     }
 
+    @Test func everyFindingIsTested() throws {
+        // These have codes as examples of codes.
+        let others = [
+            "DocumentationTests", "FindingPagesTests", "InstallationTests", "CommitReportTests",
+            "QueueFixture", "QueueWorkerTests",
+        ]
+        let texts = try SourceTree.files("Tests", suffixes: [".swift"]).filter { path in
+            !others.contains { path.hasSuffix("/\($0).swift") }
+        }.map { try SourceTree.code($0) }
+        #expect(texts.count > 50)
+        for code in Finding.codes {
+            // As a value, as create prints it, or behind its severity.
+            let pattern = try Regex("\"\(code)\"|\\[\(code)\\]|\"(error|warning|note) \(code) ")
+            #expect(texts.contains { $0.contains(pattern) }, "no test has a finding '\(code)'")
+        }
+    }
+
     @Test func everyMismatchIsExplained() throws {
         let folder = "Documentation/mismatches"
         let pages = try FindingPages(folders: [SourceTree.root + "/" + folder]).summaries()

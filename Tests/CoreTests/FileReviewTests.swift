@@ -34,6 +34,30 @@ import Testing
         #expect(try !AffectedFiles([changed[4]], architecture: "x86").isOpen)
     }
 
+    private func remarks(_ path: String) throws -> [String] {
+        try AffectedFiles([ChangedFile(path: path, status: .modified)], architecture: "x86").findings.map {
+            "\($0.severity.rawValue) \($0.code) \($0.file)"
+        }
+    }
+
+    @Test(
+        "a kind of file that nobody knows",
+        arguments: ["drivers/gpu/a.reg", "crypto/a.asn1", "arch/x86/a.pl"])
+    func unknownFiles(_ path: String) throws {
+        #expect(try remarks(path) == ["error unknown-file \(path)"])
+        #expect(try remarks("arch/arm/" + path.lastPathComponent).isEmpty)
+    }
+
+    @Test(
+        "what runs before or beside the kernel",
+        arguments: [
+            "arch/x86/boot/header.S", "arch/x86/purgatory/purgatory.c", "arch/x86/kernel/vmlinux.lds.S",
+            "include/asm-generic/vmlinux.lds.h", "usr/gen_init_cpio.c", "lib/vdso/gettimeofday.c",
+        ])
+    func bootCode(_ path: String) throws {
+        #expect(try remarks(path) == ["error boot-code \(path)"])
+    }
+
     private func differences(_ pre: String, _ post: String) async throws -> [String] {
         let folder = try Files.temporaryDirectory()
         defer { do { try Files.remove(folder) } catch {} }

@@ -189,6 +189,21 @@ import Testing
         #expect(contexts(main).isEmpty)
     }
 
+    @Test("who is inside of a function that never returns stays there")
+    func functionsThatNeverReturn() {
+        for text in [
+            "static void __noreturn idle(int c)\n{ a(); for (;;) b(c); }",
+            "__attribute__((noreturn)) void idle(void) { a(); }",
+            "void idle(void) __attribute__((__noreturn__));\n#if A\nvoid idle(void) { a(); }\n#else\nvoid __noreturn idle(void) { b(); }\n#endif",
+        ] {
+            #expect(contexts(text, "idle") == ["always-on-stack"], "\(text)")
+            #expect(contexts(text, "a").isEmpty)
+        }
+        #expect(contexts("void noreturn_idle(int c) { a(\"noreturn\"); }", "noreturn_idle").isEmpty)
+        // What runs at the end of a task is no waiting place.
+        #expect(contexts("void __noreturn do_exit(long c) { a(); }", "do_exit") == ["exit-path"])
+    }
+
     @Test func otherContexts() {
         let handler =
             "int h(int c, void *r) { } int s(void) { return register_nmi_handler(NMI_LOCAL, h, 0, \"h\"); }"

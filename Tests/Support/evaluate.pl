@@ -419,9 +419,15 @@ sub report {
             int(quantile(0.5, map { $_->{bytes} // 0 } @created) / 1024));
     }
     my %by_code;
-    for my $result (@{ $total{refused} // [] }) { push @{ $by_code{$_} }, $result->{path} for codes($result) }
-    $text .= "\n" . row('refused by', 'files') . row('---', '---');
-    $text .= row($_, scalar @{ $by_code{$_} }) for sort { @{ $by_code{$b} } <=> @{ $by_code{$a} } } keys %by_code;
+    for my $result (@{ $total{refused} // [] }) {
+        my ($system) = split m,/,, $result->{path};
+        $by_code{$_}{$system}++, $by_code{$_}{all}++ for codes($result);
+    }
+    my @systems = ((grep { $table{$_}{refused} } sort keys %table), 'all');
+    $text .= "\n" . row('refused by', @systems) . row(('---') x (@systems + 1));
+    for my $code (sort { $by_code{$b}{all} <=> $by_code{$a}{all} || $a cmp $b } keys %by_code) {
+        $text .= row($code, map { $by_code{$code}{$_} // 0 } @systems);
+    }
     for my $outcome ('refused', 'incomplete', 'failed') {
         for my $result (@{ $total{$outcome} // [] }) {
             my @lines = grep { !/^hint: / } split /\n/, $result->{said};

@@ -18,6 +18,8 @@ struct KernelChange: Sendable {
     var origin = Material.newSource
     /// One a file.
     var edits: [Edit] = []
+    /// Files that it deletes.
+    var removed: [String] = []
     /// Changes whose updates are applied before, in their order; this one is made to what they leave.
     var ground: [KernelChange] = []
     /// Options of create.

@@ -129,6 +129,9 @@ struct Laboratory: Sendable {
             _ = try await Self.git(
                 ["update-index", "--add", "--cacheinfo", "100644,\(blob),\(path)"], index: index)
         }
+        for path in change.removed {
+            _ = try await Self.git(["update-index", "--force-remove", path], index: index)
+        }
         let tree = try await Self.git(["write-tree"], index: index)
         let commit = try await Self.git(["commit-tree", tree, "-p", parent], input: change.name + "\n")
         _ = try await Self.git(["update-ref", "refs/heads/ksplice-test/" + change.branch, commit])

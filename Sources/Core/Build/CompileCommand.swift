@@ -25,7 +25,8 @@ public struct CompileCommand: Sendable, Equatable {
         }
         let words = shellWords(line[separator.upperBound...])
         let parts = words.split(separator: ";").map(Array.init)
-        guard let compile = parts.first(where: { $0.contains("-c") }) else {
+        // Assembly (`.NAME.s.cmd`) is what kbuild makes of sources from which it generates headers.
+        guard let compile = parts.first(where: { $0.contains("-c") || $0.contains("-S") }) else {
             throw Failure("cannot read the compile command of '\(source)': no compiler in the .cmd file")
         }
         compiler = Self.optionsOnly(compile)
@@ -54,7 +55,9 @@ public struct CompileCommand: Sendable, Equatable {
                 continue
             }
             let isInput = index == words.count - 1
-            if !(isInput || word == "-c" || word.hasPrefix("-Wp,-MMD") || word.hasPrefix("-Wp,-MD")) {
+            if !(isInput || word == "-c" || word == "-S" || word.hasPrefix("-Wp,-MMD")
+                || word.hasPrefix("-Wp,-MD"))
+            {
                 kept.append(word)
             }
             index += 1

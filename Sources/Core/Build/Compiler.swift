@@ -84,7 +84,9 @@ public struct Compiler: Sendable {
 
     private func commandFile(_ path: String) -> String? {
         let learned = "\(workspace.commands)/\(path.dropLast(2).replacing("/", with: "%")).o.cmd"
-        return [builtCommandFile(path), learned].first { Files.exists($0) }
+        // Some sources are compiled to assembly only, while a workspace is prepared.
+        let assembly = String(builtCommandFile(path).dropLast(".o.cmd".count)) + ".s.cmd"
+        return [builtCommandFile(path), learned, assembly].first { Files.exists($0) }
     }
 
     private func builtCommandFile(_ path: String) -> String {

@@ -33,10 +33,13 @@ struct Comparison {
     /// refers to them does not change with them.
     private var fixedConstants: Set<Int> = []
 
-    init(pre: ObjectSpans, post: ObjectSpans) {
+    init(
+        pre: ObjectSpans, post: ObjectSpans,
+        declarers: (pre: Declarers, post: Declarers) = (Declarers(), Declarers())
+    ) {
         self.pre = pre
         self.post = post
-        correlation = Correlation(pre: pre, post: post)
+        correlation = Correlation(pre: pre, post: post, declarers: declarers)
     }
 
     mutating func keep(_ constants: Set<Int>) {

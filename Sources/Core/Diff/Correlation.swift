@@ -9,6 +9,9 @@
 // 5. ... referred to by the same functions equally often, in the order in which they are referred to
 // 6. another name in common: an alias came or went
 //
+// A variable of a function is only ever taken for one that the same function declares, whoever uses it after inlining;
+// what is left of those is the subject of MovedVariables.swift.
+//
 // Strings and nameless constants need no correlation: their content is their identity.
 
 struct Correlation {
@@ -17,14 +20,17 @@ struct Correlation {
     private(set) var postOfPre: [Int: Int] = [:]
     /// Canonical names under which spans are left on both sides that nothing tells apart.
     private(set) var ambiguous: [String] = []
+    /// Variables of post of which nothing tells whether they are others of pre.
+    var moved: [MovedVariable] = []
 
-    private let pre: ObjectSpans
-    private let post: ObjectSpans
+    let pre: ObjectSpans
+    let post: ObjectSpans
+    let declarers: (pre: Declarers, post: Declarers)
     private let preUses: [Int: [Use]]
     private let postUses: [Int: [Use]]
 
     /// A reference to a span.
-    private struct Use {
+    struct Use {
         /// In the order of the object.
         var position: Int
         var user: Int
@@ -32,24 +38,33 @@ struct Correlation {
         var relocation: Int
     }
 
-    init(pre: ObjectSpans, post: ObjectSpans) {
+    init(
+        pre: ObjectSpans, post: ObjectSpans,
+        declarers: (pre: Declarers, post: Declarers) = (Declarers(), Declarers())
+    ) {
         self.pre = pre
         self.post = post
+        self.declarers = declarers
         preUses = Self.uses(pre)
         postUses = Self.uses(post)
         let preGroups = Self.groups(pre)
         let postGroups = Self.groups(post)
         var undecided: [(String, [Int], [Int])] = []
         for (key, posts) in postGroups.sorted(by: { $0.key < $1.key }) {
-            guard let pres = preGroups[key] else { continue }
-            if pres.count == 1 && posts.count == 1 {
-                // A rate limit with other numbers is another rate limit, of which nothing is kept.
-                if !Self.isHarmless(key) || sameBytes(pres[0], posts[0]) { pair(pres[0], posts[0]) }
-            } else {
-                undecided.append((key, pres, posts))
+            let left = Dictionary(grouping: preGroups[key] ?? []) { declarers.pre[$0] ?? "" }
+            let right = Dictionary(grouping: posts) { declarers.post[$0] ?? "" }
+            for (declarer, posts) in right.sorted(by: { $0.key < $1.key }) {
+                guard let pres = left[declarer] else { continue }
+                if pres.count == 1 && posts.count == 1 {
+                    // A rate limit with other numbers is another rate limit, of which nothing is kept.
+                    if !Self.isHarmless(key) || sameBytes(pres[0], posts[0]) { pair(pres[0], posts[0]) }
+                } else {
+                    undecided.append((key, pres, posts))
+                }
             }
         }
         for (key, pres, posts) in undecided { decide(key, pres, posts) }
+        decideMoved()
         pairAliases()
     }
 
@@ -71,7 +86,7 @@ struct Correlation {
         }
     }
 
-    private mutating func pair(_ a: Int, _ b: Int) {
+    mutating func pair(_ a: Int, _ b: Int) {
         preOfPost[b] = a
         postOfPre[a] = b
     }
@@ -112,14 +127,14 @@ struct Correlation {
         }
         take(match({ users($0, $1) + "|" + contentSignature($0, $1) }, inOrder: false))
         take(match(users, inOrder: false))
-        take(match(contentSignature, inOrder: false))
+        take(match({ contentSignature($0, $1) }, inOrder: false))
         take(match({ following($0, $1, \.last) }, inOrder: false))
         take(match({ following($0, $1, \.first) }, inOrder: false))
         take(match({ preceding($0, $1) }, inOrder: false))
         take(match(users, inOrder: true))
         // Equal objects that nothing refers to, such as ids in sets: any of them is as good as any other.
         take(match({ users($0, $1).isEmpty ? "unused|" + contentSignature($0, $1) : "" }, inOrder: true))
-        if !pres.isEmpty && !posts.isEmpty { ambiguous.append(key) }
+        if !pres.isEmpty && !posts.isEmpty && !ambiguous.contains(key) { ambiguous.append(key) }
     }
 
     /// Order of the first use.
@@ -156,14 +171,25 @@ struct Correlation {
         }
     }
 
-    private func contentSignature(_ object: ObjectSpans, _ index: Int) -> String {
+    /// - Parameter subject: a span whose own name does not count.
+    func contentSignature(_ object: ObjectSpans, _ index: Int, about subject: Int? = nil) -> String {
         let span = object.spans[index]
         var text = "\(span.range.count) " + hex(object.bytes(of: span))
         for relocation in object.relocations(of: span) {
             text += " \(relocation.offset - span.range.lowerBound):"
-            text += describe(object.target(of: relocation, in: span.section), object)
+            switch object.target(of: relocation, in: span.section) {
+            case .span(index, let offset): text += "itself+\(offset)"
+            case .span(let other, let offset) where other == subject: text += "subject+\(offset)"
+            case .external(let name): text += "\(name)+\(relocation.addend)"
+            case let target: text += describe(target, object)
+            }
         }
         return text
+    }
+
+    /// The spans that refer to a span.
+    func users(of index: Int, in object: ObjectSpans) -> Set<Int> {
+        Set(((object === pre ? preUses : postUses)[index] ?? []).map(\.user))
     }
 
     private func describe(_ target: Target, _ object: ObjectSpans) -> String {

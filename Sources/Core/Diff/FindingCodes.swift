@@ -4,7 +4,8 @@ extension Finding {
     /// Every code that `create` gives to a finding.
     public static let codes: Set<String> = [
         // Files.
-        "assembly", "boot-code", "file-deleted", "kconfig", "makefile", "unknown-file", "too-many-units",
+        "assembly", "boot-code", "file-deleted", "generated-file", "kconfig", "makefile", "unknown-file",
+        "too-many-units",
         // Data.
         "data-changed", "data-removed", "constant-changed", "percpu-changed", "type-layout", "ambiguous",
         // Code that runs only once.
@@ -15,7 +16,7 @@ extension Finding {
         // What stands in the way of comparing or building one file.
         "unknown-section", "init-reference", "nameless-reference", "objtool",
         // Redirects.
-        "entry-code", "no-room",
+        "entry-code", "no-room", "sealed-entry",
         // Code of the patch's author.
         "hook-unpaired", "shadow-undeclared",
         // A careful reviewer's warnings.

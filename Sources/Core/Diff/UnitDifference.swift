@@ -95,15 +95,19 @@ public struct UnitDifference: Sendable {
         let preObject = try ObjectFile(preBytes, name: path)
         let pre = try ObjectSpans(preObject, path: path, tables: tables)
         let post = try ObjectSpans(postFile.withoutDebugInformation(), path: path, tables: tables)
-        var comparison = Comparison(pre: pre, post: post)
+        let preDebug = try DebugInformation(preFile, path: path).placed(as: preObject)
+        let postDebug = try DebugInformation(postFile, path: path)
+        var comparison = Comparison(
+            pre: pre, post: post,
+            declarers: (
+                Declarers(pre, preDebug), Declarers(post, postDebug.placed(as: post.object))
+            ))
         let constants = ConstantReview(&comparison, path: path, module: module, requested: replacing)
         let changes = comparison.changedFunctions()
         var reviewer = DataReview(comparison: comparison, path: path, module: module)
         let exports = (pre: try pre.exports(), post: try post.exports())
         reviewer.review(exports)
         var findings = reviewer.findings + constants.findings
-        let preDebug = try DebugInformation(preFile, path: path).placed(as: preObject)
-        let postDebug = try DebugInformation(postFile, path: path)
         var typeReview = TypeReview(pre: preDebug, post: postDebug, path: path)
         let types = typeReview.changes()
         var explainer = Explainer(
@@ -124,6 +128,7 @@ public struct UnitDifference: Sendable {
                     "several objects are called '\(name.dropFirst(2))' and nothing tells which is which",
                     advice: "give them different names, or keep the functions that use them as they are"))
         }
+        findings += comparison.correlation.moved.map { $0.finding(path) }
         var shipment: Shipment?
         let hooks = try HookKind.all(in: post)
         let newExports = post.newExports(exports, since: pre, comparison.correlation)

@@ -53,6 +53,10 @@ private final class DebugReader {
     private let path: String
     private var typeIndex: [Dwarf_Off: Int] = [:]
     private var functionIndex: [Dwarf_Off: Int] = [:]
+    /// The function in whose body each variable is declared, by its entry.
+    private var declarers: [Dwarf_Off: Int?] = [:]
+    /// Variables that are copies, with the entries that they are copies of.
+    private var copies: [(variable: Int, origin: Dwarf_Off)] = []
     /// The index in `result.files` of each file number of the present unit.
     private var unitFiles: [Int] = []
     private var fileIndex: [String: Int] = [:]
@@ -104,6 +108,11 @@ private final class DebugReader {
         }
         try readLines(&root)
         read(children: root, function: nil)
+        // An inlined call has copies of the callee's variables, and the callee may stand behind it.
+        for copy in copies {
+            if let declarer = declarers[copy.origin] { result.variables[copy.variable].function = declarer }
+        }
+        copies = []
     }
 
     /// A path without the machine's folders, and without `.` and `..`.
@@ -203,6 +212,11 @@ private final class DebugReader {
         let name = die.text(DW_AT_name) ?? die.text(DW_AT_name, of: DW_AT_specification)
         let address = die.address(DW_AT_location)
         guard name != nil || address != nil else { return }
+        if let origin = die.reference(DW_AT_abstract_origin) {
+            copies.append((result.variables.count, origin))
+        } else {
+            declarers.updateValue(function, forKey: die.offset)
+        }
         result.variables.append(
             DebugVariable(
                 name: name ?? die.text(DW_AT_name, of: DW_AT_abstract_origin) ?? "", type: type,

@@ -12,10 +12,14 @@ struct AffectedFiles {
     var kconfigs: [String] = []
     var assembly: [String] = []
     var deleted: [String] = []
+    /// Other files from which sources and headers are generated.
+    var inputs: [String] = []
+    /// The sources that each header reaches.
+    var reached: [String: [String]] = [:]
     var findings: [Finding] = []
 
     /// Whether the workspace is needed to say what the change means.
-    var isOpen: Bool { !(sources + headers + kconfigs + assembly + deleted).isEmpty }
+    var isOpen: Bool { !(sources + headers + kconfigs + assembly + deleted + inputs).isEmpty }
 
     /// - Parameter architecture: the folder under `arch/` of the kernel.
     /// - Parameter text: the content of a file before and after; nil where it does not exist.
@@ -62,14 +66,12 @@ struct AffectedFiles {
         if path.hasPrefix("arch/") && !path.hasPrefix("arch/\(architecture)/") && name != "Kconfig" { return }
         if ["MAINTAINERS", "CREDITS", "COPYING", "README", ".gitignore", ".mailmap", ".clang-format"]
             .contains(name)
-            || name.hasSuffix(".rst") || name.hasSuffix(".txt") || name.hasSuffix(".md")
+            || name.hasSuffix(".rst") || name.hasSuffix(".md") || name.hasSuffix(".txt") && !Self.isRead(path)
         {
             return
         }
-        if let reason = Self.bootPart(path, architecture) {
-            refuse(
-                "boot-code", path, "'\(path)' is part of \(reason)",
-                "it is not kernel code that a redirect can reach")
+        if let reason = Self.bootPart(path, architecture), !Self.isMixed(path) || file.status == .deleted {
+            findings.append(Self.boot(path, reason))
         } else if name.hasPrefix("Kconfig") {
             kconfigs.append(path)
         } else if Self.isMakefile(name) || path.hasPrefix("scripts/") {
@@ -87,6 +89,8 @@ struct AffectedFiles {
             headers.append(path)
         } else if name.hasSuffix(".S") {
             if file.status == .deleted { deleted.append(path) } else { assembly.append(path) }
+        } else if GeneratedFiles.isInput(path) {
+            inputs.append(path)
         } else {
             refuse(
                 "unknown-file", path, "git-ksplice does not know what '\(path)' does to the kernel",
@@ -98,15 +102,34 @@ struct AffectedFiles {
         findings.append(Finding(code, .error, file: path, message, advice: advice))
     }
 
-    private static func bootPart(_ path: String, _ architecture: String) -> String? {
+    /// Whether a file is one that scripts of the build may read, and no documentation.
+    private static func isRead(_ path: String) -> Bool {
+        ["arch/", "lib/", "scripts/"].contains { path.hasPrefix($0) }
+    }
+
+    static func boot(_ path: String, _ reason: String) -> Finding {
+        Finding(
+            "boot-code", .error, file: path, "'\(path)' is part of \(reason)",
+            advice: "it is not kernel code that a redirect can reach")
+    }
+
+    /// Whether a folder has code of the kernel beside other code: kbuild's lists tell which a source is.
+    private static func isMixed(_ path: String) -> Bool {
+        path.contains("/entry/vdso/") && [".c", ".S", ".h"].contains { path.hasSuffix($0) }
+            && !path.hasSuffix(".lds.S")
+    }
+
+    /// What other than the kernel a file is a part of, if kbuild does not build it into the kernel.
+    static func bootPart(_ path: String, _ architecture: String) -> String? {
+        if path.hasSuffix(".lds.S") || path.hasSuffix(".lds.h") { return "the linker script" }
+        guard !path.lastPathComponent.hasPrefix("Kconfig") else { return nil }
         let parts: [(String, String)] = [
             ("arch/\(architecture)/boot/", "the boot code"),
-            ("arch/\(architecture)/realmode/", "the real-mode code"),
+            ("arch/\(architecture)/realmode/rm/", "the real-mode code"),
             ("arch/\(architecture)/entry/vdso/", "the vdso, which processes have mapped"),
             ("arch/\(architecture)/purgatory/", "the code that runs between two kernels"),
             ("lib/vdso/", "the vdso, which processes have mapped"), ("usr/", "the initial file system"),
         ]
-        if path.hasSuffix(".lds.S") || path.hasSuffix(".lds.h") { return "the linker script" }
         return parts.first { path.hasPrefix($0.0) }?.1
     }
 }

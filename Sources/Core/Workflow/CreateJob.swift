@@ -87,26 +87,38 @@ struct CreateJob {
                 architecture: Workspace.sourceArchitecture(kernel.identity.arch), progress: creator.progress
             ).complete(open)
         }
-        let known = affected.findings + (try await files.findings(affected, postFiles: source.markedFiles))
-        return try await telling(known) {
-            guard !affected.sources.isEmpty else { throw Self.nothing }
-            return try await run(affected, changed, source, compiler, known)
+        let listed = affected.findings + (try await files.findings(affected, postFiles: source.markedFiles))
+        return try await telling(listed) {
+            let (places, notBuilt) = try await clock.measure("places") {
+                try await compiler.places(of: affected.sources)
+            }
+            let unlisted = UnlistedReview(
+                repository: repository, preTree: preTree, postTree: postTree, workspace: workspace,
+                compiler: compiler, architecture: Workspace.sourceArchitecture(kernel.identity.arch))
+            let known =
+                listed
+                + (try await unlisted.findings(
+                    affected, built: places.map(\.path), notBuilt: notBuilt, changed: changed,
+                    postFiles: source.markedFiles))
+            return try await telling(known) {
+                guard !affected.sources.isEmpty else { throw Self.nothing }
+                guard !places.isEmpty else { throw Self.notBuilt(notBuilt) }
+                return try await run(affected, places, changed, source, compiler, known)
+            }
         }
     }
 
+    private static func notBuilt(_ paths: [String]) -> Failure {
+        let names = paths.prefix(5).joined(separator: ", ") + (paths.count > 5 ? ", ..." : "")
+        return Failure(
+            "this kernel's config builds none of the changed files: \(names)", status: .noChange,
+            hint: "the running kernel does not contain this code; there is nothing to update")
+    }
+
     private func run(
-        _ affected: AffectedFiles, _ changed: [ChangedFile], _ source: SourceChange, _ compiler: Compiler,
-        _ known: [Finding]
+        _ affected: AffectedFiles, _ places: [(path: String, module: String?)], _ changed: [ChangedFile],
+        _ source: SourceChange, _ compiler: Compiler, _ known: [Finding]
     ) async throws -> Made {
-        let (places, notBuilt) = try await clock.measure("places") {
-            try await compiler.places(of: affected.sources)
-        }
-        guard !places.isEmpty else {
-            let names = notBuilt.prefix(5).joined(separator: ", ") + (notBuilt.count > 5 ? ", ..." : "")
-            throw Failure(
-                "this kernel's config builds none of the changed files: \(names)", status: .noChange,
-                hint: "the running kernel does not contain this code; there is nothing to update")
-        }
         guard places.count <= options.maximumUnits || affected.headers.isEmpty else {
             let finding = Finding(
                 "too-many-units", .error, file: affected.headers[0],

@@ -52,7 +52,7 @@ struct EarlyProof {
         var findings = try missingSymbols(update.manifest, result, proven)
         for (position, index) in proven.enumerated() {
             let view = ProvenUnit(difference: differences[index], result: result, unit: position)
-            findings += view.splitRedirects()
+            findings += try view.splitRedirects() + view.sealedEntries(offline)
         }
         return Proof(
             functions: result.statistics.functions, bytes: result.statistics.bytes, unproven: unproven,
@@ -135,6 +135,26 @@ private struct ProvenUnit {
             return RedirectReview.noRoom(
                 difference.path, function.name,
                 "the place of the redirect in '\(function.name)' crosses a cache line")
+        }
+    }
+
+    /// Functions whose addresses new code hands on, though nobody may branch there.
+    func sealedEntries(_ kernel: OfflineKernel) throws -> [Finding] {
+        guard kernel.sealed.isActive else { return [] }
+        return try difference.newlyTaken.compactMap { name in
+            let symbol = difference.preSymbols[name]
+            let found: ResolvedSymbol
+            do {
+                found = try result.resolve(name, unit: unit, symbolIndex: symbol)
+            } catch is Failure {
+                // What is not there, or ambiguous, has a finding of its own.
+                return nil
+            }
+            guard
+                kernel.symbols.named(name).contains(where: { $0.address == found.address && $0.isCode }),
+                try kernel.sealed.isSealed(found, name, memory: kernel.memory)
+            else { return nil }
+            return SealedEntries.finding(difference.path, name)
         }
     }
 }

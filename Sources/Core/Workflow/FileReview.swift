@@ -13,7 +13,18 @@ struct FileReview {
     /// - Parameter postFiles: the post content of all changed sources and headers.
     func findings(_ affected: AffectedFiles, postFiles: [String: [UInt8]?]) async throws -> [Finding] {
         try await kconfig(affected.kconfigs) + assembly(affected.assembly, postFiles)
-            + deleted(affected.deleted)
+            + deleted(affected.deleted) + generated(affected.headers + affected.inputs)
+    }
+
+    // MARK: - Generated files
+
+    private func generated(_ paths: [String]) throws -> [Finding] {
+        let options = try Files.readText(workspace.object + "/include/config/auto.conf").lines
+        return try paths.compactMap { path in
+            try GeneratedFiles.input(
+                path, pre: repository.blob(path, tree: preTree), post: repository.blob(path, tree: postTree)
+            ) { options.contains("\($0)=y") || options.contains("\($0)=m") }
+        }
     }
 
     // MARK: - Kconfig

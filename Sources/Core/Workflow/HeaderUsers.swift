@@ -49,6 +49,9 @@ struct HeaderUsers {
         let all = Set(affected.sources + affected.assembly + users + includers).filter(isOfKernel).sorted()
         complete.sources = all.filter { $0.hasSuffix(".c") }
         complete.assembly = all.filter { $0.hasSuffix(".S") }
+        for header in affected.headers {
+            complete.reached[header] = graph.users(of: [header]).filter(Set(all).contains)
+        }
         return complete
     }
 

@@ -6,11 +6,13 @@ struct OfflineKernel {
     let symbols: KernelSymbols
     /// The modules whose files were found, by the names of `/proc/modules`.
     let modules: Set<String>
+    let sealed: SealedEntries
 
     /// Nil where no image is at hand. Modules without a file are left out.
     init?(_ kernel: KernelDescriptor, modules wanted: Set<String>) async throws {
         guard let path = kernel.imagePath else { return nil }
         let image = ImageMemory(try KernelImage(vmlinuxAt: path))
+        var sealed = try SealedEntries(imagePath: path, memory: image)
         let laidOut = ModuleImageMemory(
             image: image, kernel: kernel.symbols, architecture: try kernel.identity.architecture())
         var names: Set<String> = []
@@ -24,7 +26,9 @@ struct OfflineKernel {
                 names.insert(module)
             }
             try laidOut.add(objects)
+            for (object, module) in objects { sealed.add(object, named: module) }
         }
+        self.sealed = sealed
         memory = laidOut
         modules = names
         symbols = names.isEmpty ? kernel.symbols : KernelSymbols(kernel.symbols.all + laidOut.symbols)

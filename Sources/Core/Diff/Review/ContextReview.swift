@@ -49,6 +49,8 @@ struct ContextReview {
             reason = "it is the main function of a kernel thread"
         } else if isThreadLoop(name) {
             reason = "it is the loop of a kernel thread"
+        } else if (pre[name] ?? post[name])?.isEndless == true, !Self.leaving.contains(name) {
+            reason = "it never returns, so a task that is inside stays there until it ends"
         } else {
             return nil
         }

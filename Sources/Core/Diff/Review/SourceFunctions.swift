@@ -7,6 +7,8 @@ struct SourceFunction: Sendable {
     /// Of its name.
     var line: Int
     var isInline: Bool
+    /// Declared never to return.
+    var isEndless: Bool
     /// Between the outer braces; without directives.
     var body: [SourceToken]
     var calls: [SourceCall]
@@ -58,6 +60,7 @@ struct SourceFile: Sendable {
         for function in finder.functions {
             if let known = positions[function.name] {
                 functions[known].body += function.body
+                functions[known].isEndless = functions[known].isEndless || function.isEndless
             } else {
                 positions[function.name] = functions.count
                 functions.append(function)
@@ -178,6 +181,10 @@ private struct FunctionFinder {
         let isInline = head[..<found].contains {
             $0.kind == .word && ["inline", "__inline", "__inline__", "__always_inline"].contains($0.text)
         }
-        return SourceFunction(name: name, line: head[found].line, isInline: isInline, body: [], calls: [])
+        let isEndless = head.contains {
+            $0.kind == .word && ["__noreturn", "noreturn", "__noreturn__", "_Noreturn"].contains($0.text)
+        }
+        return SourceFunction(
+            name: name, line: head[found].line, isInline: isInline, isEndless: isEndless, body: [], calls: [])
     }
 }
