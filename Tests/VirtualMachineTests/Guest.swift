@@ -45,8 +45,14 @@ struct Guest {
     /// Loads modules with what they need, of the older kernel unless a folder is given. They need not load: some are for other
     /// processors.
     mutating func tryToLoad(_ modules: [String], from folder: String? = nil) throws {
-        let files = try ModuleDependencies(folder: folder ?? laboratory.modules).files(for: modules).map(
-            \.path)
+        let folder = folder ?? laboratory.modules
+        let builtIn = Set(
+            try Files.readText(folder + "/modules.builtin").lines.map {
+                String($0).lastPathComponent.replacing(".ko", with: "").replacing("-", with: "_")
+            })
+        let files = try ModuleDependencies(folder: folder).files(
+            for: modules.filter { !builtIn.contains($0) }
+        ).map(\.path)
         machine.modules += files
         machine.optionalModules.formUnion(files)
     }
