@@ -16,6 +16,9 @@ enum Pager {
     /// The pager's process; 0 where there is none. Read by a signal handler.
     private static let process = Atomic<Int32>(0)
 
+    /// What makes a command one for a shell (`prepare_shell_cmd` of git's run-command.c).
+    private static let shellCharacters = "|&;<>()$`\\\"' \t\n*?[#~=%"
+
     /// Sends standard output, and standard error where that is the terminal, to a pager. Where none can be started, it stays as
     /// it is.
     static func start() async {
@@ -33,10 +36,16 @@ enum Pager {
         posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO)
         var child: pid_t = 0
         var arguments: [UnsafeMutablePointer<CChar>?] = []
-        for word in ["sh", "-c", program] { arguments.append(strdup(word)) }
+        // As git does it: a name alone needs no shell, and one that is not there is no pager.
+        let words =
+            program.contains { shellCharacters.contains($0) } ? ["/bin/sh", "-c", program] : [program]
+        for word in words { arguments.append(strdup(word)) }
         arguments.append(nil)
         defer { for argument in arguments { free(argument) } }
-        guard posix_spawn(&child, "/bin/sh", &actions, nil, &arguments, environ) == 0 else { return }
+        guard posix_spawnp(&child, words[0], &actions, nil, &arguments, environ) == 0 else {
+            unsetenv("GIT_PAGER_IN_USE")
+            return
+        }
         fflush(nil)
         dup2(ends[1], STDOUT_FILENO)
         if isatty(STDERR_FILENO) == 1 { dup2(ends[1], STDERR_FILENO) }

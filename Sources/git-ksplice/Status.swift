@@ -45,7 +45,6 @@ struct Status: AsyncParsableCommand {
             return
         }
         let paint = await colors.paint()
-        await Pager.start()
         if let ref, let standings {
             let rows = standings.map { [$0.word.rawValue, String($0.id.prefix(12)), $0.description] }
             for (line, standing) in zip(rows.columns, standings) {

@@ -153,7 +153,9 @@ extension VirtualMachineTests {
 
             // One was a mistake; another fix came, in one update with the first. Over ssh.
             try await site.check("tag", "v2", a.both, b.both)
-            try await site.check("withdraw", "--reason", "refuses good values", a.mistake, b.mistake)
+            for mistake in [a.mistake, b.mistake] {
+                try await site.check("withdraw", "--reason", "refuses good values", mistake)
+            }
             try await site.check("publish", servers.shell("127.0.0.1"))
 
             guest = try await Self.guest(laboratory, servers, diskA, trust)

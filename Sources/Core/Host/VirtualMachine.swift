@@ -213,7 +213,8 @@ public struct VirtualMachine: Sendable {
         var text = """
             #!/bin/busybox sh
             /bin/busybox --install -s /bin
-            export PATH=/bin:/sbin:/usr/bin HOME=/root
+            # The output goes to a terminal at which nobody sits.
+            export PATH=/bin:/sbin:/usr/bin HOME=/root TERM=dumb GIT_PAGER=cat
             mount -t proc proc /proc
             mount -t sysfs sysfs /sys
             mount -t devtmpfs devtmpfs /dev
