@@ -108,6 +108,7 @@ __git_ksplice_options ()
 	publish) own="--channel --kernel --dry-run --quiet" ;;
 	bundle) own="--channel --kernel" ;;
 	fetch) own="--channel --release --quiet --json" ;;
+	fsck) own="--host --quiet --json" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -117,7 +118,7 @@ __git_ksplice_options ()
 __git_ksplice_takes_value ()
 {
 	case "$1:$2" in
-	show:--patch | trust-show:--host) return 1 ;;
+	show:--patch | trust-show:--host | fsck:--host) return 1 ;;
 	*:--channel | *:--reason | *:--key | *:--role | *:--supersedes | *:--days | *:--to) return 0 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
@@ -172,8 +173,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch help" ;;
-	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch" ;;
+	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck help" ;;
+	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
 	hook) __git_ksplice_offer "install uninstall status run" ;;
@@ -190,6 +191,7 @@ __git_ksplice_complete ()
 			__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
 		fi
 		;;
+	fsck) __git_ksplice_offer "$(__git_ksplice_updates; git for-each-ref --format='%(refname)' refs/ksplice/channels refs/ksplice/kernels refs/ksplice/trust 2>/dev/null)" ;;
 	withdraw) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(__git_ksplice_updates)" ;;
 	boot-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;
 	boot-remove | boot-release) __git_ksplice_offer "$(__git_ksplice_kept)" ;;
