@@ -109,6 +109,7 @@ __git_ksplice_options ()
 	bundle) own="--channel --kernel" ;;
 	fetch) own="--channel --release --quiet --json" ;;
 	fsck) own="--host --quiet --json" ;;
+	prune) own="--keep --older-than --superseded --withdrawn --kernel --expire --host --dry-run --force --verbose --json" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -118,7 +119,8 @@ __git_ksplice_options ()
 __git_ksplice_takes_value ()
 {
 	case "$1:$2" in
-	show:--patch | trust-show:--host | fsck:--host) return 1 ;;
+	show:--patch | trust-show:--host | fsck:--host | prune:--host) return 1 ;;
+	prune:--keep | prune:--older-than | prune:--expire) return 0 ;;
 	*:--channel | *:--reason | *:--key | *:--role | *:--supersedes | *:--days | *:--to) return 0 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
@@ -173,8 +175,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck help" ;;
-	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck" ;;
+	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck prune help" ;;
+	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck prune" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
 	hook) __git_ksplice_offer "install uninstall status run" ;;

@@ -18,7 +18,7 @@ struct GitKsplice: AsyncParsableCommand {
             Upgrade.self, Undo.self, Status.self, BootCommand.self, Late.self, Test.self, Match.self,
             Verify.self, Explain.self, Trust.self, ChannelCommand.self, Tag.self, Withdraw.self, Publish.self,
             Receive.self,
-            Fetch.self, Bundle.self, Fsck.self,
+            Fetch.self, Bundle.self, Fsck.self, Prune.self,
         ],
         helpNames: [.long, .short])
 
