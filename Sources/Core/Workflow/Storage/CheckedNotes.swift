@@ -12,7 +12,7 @@ extension StorageCheck {
         }
         for (path, file) in files.sorted(by: { $0.key < $1.key }) {
             let commit = path.split(separator: "/").joined()
-            guard ChannelIndex.isDigest(commit, 40) else {
+            guard ObjectFormat.isName(commit) else {
                 add(
                     .notePlace, ref, "'\(path)' is not the name of a commit",
                     hint: "git notes --ref \(ref) list shows what is; remove the rest in a commit of your own"

@@ -257,7 +257,7 @@ extension StorageCheck {
         while let (id, prefix) = folders.popLast() {
             let what = prefix.isEmpty ? "its tree" : "the folder '\(prefix.dropLast())'"
             guard let bytes = object(id, kind: "tree", as: what, of: ref),
-                let entries = Repository.entries(ofTree: bytes)
+                let entries = repository.entries(ofTree: bytes)
             else {
                 if prefix.isEmpty { return nil }
                 continue
