@@ -112,6 +112,8 @@ __git_ksplice_options ()
 	publish) own="--channel --kernel --dry-run --quiet --json --progress --no-progress" ;;
 	bundle) own="--channel --kernel" ;;
 	fetch) own="--channel --release --quiet --json --progress --no-progress" ;;
+	fsck) own="--host --quiet --json" ;;
+	prune) own="--keep --older-than --superseded --withdrawn --kernel --expire --host --dry-run --force --verbose --json" ;;
 	"") own="--version" ;;
 	esac
 	echo "$own --help"
@@ -121,7 +123,8 @@ __git_ksplice_options ()
 __git_ksplice_takes_value ()
 {
 	case "$1:$2" in
-	show:--patch | trust-show:--host) return 1 ;;
+	show:--patch | trust-show:--host | fsck:--host | prune:--host) return 1 ;;
+	prune:--keep | prune:--older-than | prune:--expire) return 0 ;;
 	*:--channel | *:--reason | *:--key | *:--role | *:--supersedes | *:--days | *:--to) return 0 ;;
 	*:--kernel | *:--description | *:--patch | *:--config | *:--force | *:--replace-constant | *:--on | *:--max-units) return 0 ;;
 	match:--module | match:--save) return 0 ;;
@@ -177,8 +180,8 @@ __git_ksplice_complete ()
 		;;
 	esac
 	case "$command" in
-	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report help" ;;
-	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report" ;;
+	"") __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck prune bug-report help" ;;
+	help) __git_ksplice_offer "init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck prune bug-report" ;;
 	kernel) __git_ksplice_offer "add list show remove" ;;
 	boot) __git_ksplice_offer "add remove list release run confirm" ;;
 	hook) __git_ksplice_offer "install uninstall status run" ;;
@@ -195,6 +198,7 @@ __git_ksplice_complete ()
 			__git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)"
 		fi
 		;;
+	fsck) __git_ksplice_offer "$(__git_ksplice_updates; git for-each-ref --format='%(refname)' refs/ksplice/channels refs/ksplice/kernels refs/ksplice/trust 2>/dev/null)" ;;
 	withdraw) [ "$arguments" -gt 0 ] || __git_ksplice_offer "$(__git_ksplice_updates)" ;;
 	boot-add) __git_ksplice_offer "$(__git_ksplice_updates; __git_ksplice_refs)" ;;
 	boot-remove | boot-release) __git_ksplice_offer "$(__git_ksplice_kept)" ;;

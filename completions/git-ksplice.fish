@@ -1,7 +1,7 @@
 # Completion of `git-ksplice` for fish. Where fish's own completion of git asks the completions of git's external
 # commands, it serves `git ksplice` too; git-ksplice.conf.fish is for others.
 
-set -l commands init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report
+set -l commands init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck prune bug-report
 set -l at_first "not __fish_seen_subcommand_from $commands"
 set -l kernel_commands add list show remove
 set -l hook_commands install uninstall status run
@@ -48,7 +48,7 @@ end
 
 # Whether the command is $argv[1]; the first word that names one decides.
 function __git_ksplice_is
-    set -l all init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch bug-report
+    set -l all init kernel create hook list log show export check apply upgrade undo status journal boot late test match verify explain trust channel tag withdraw publish receive bundle fetch fsck prune bug-report
     for word in (commandline -opc)[2..-1]
         if contains -- $word $all
             contains -- $word $argv
@@ -90,6 +90,22 @@ complete -c git-ksplice -n $at_first -a bundle -d 'Write what hosts fetch into a
 complete -c git-ksplice -n $at_first -a fetch -d 'Get the updates for the running kernel'
 complete -c git-ksplice -n $at_first -a journal -d 'Show what was done to this host'
 complete -c git-ksplice -n $at_first -a bug-report -d 'Write what a maintainer needs to know'
+complete -c git-ksplice -n $at_first -a fsck -d 'Look for damage in what is stored'
+complete -c git-ksplice -n $at_first -a prune -d 'Remove stored updates that nothing needs'
+
+complete -c git-ksplice -n '__git_ksplice_is fsck' -a '(__git_ksplice_updates)'
+complete -c git-ksplice -n '__git_ksplice_is fsck' -s q -l quiet -d 'Print errors only'
+complete -c git-ksplice -n '__git_ksplice_is fsck prune' -l host -d 'Of what this host has fetched'
+complete -c git-ksplice -n '__git_ksplice_is fsck prune' -l json -d 'Print JSON, one object a line'
+complete -c git-ksplice -n '__git_ksplice_is prune' -l keep -x -d 'The newest ones of each kernel stay'
+complete -c git-ksplice -n '__git_ksplice_is prune' -l older-than -x -d 'Only what was stored before'
+complete -c git-ksplice -n '__git_ksplice_is prune' -l superseded -d 'What newer ones replace'
+complete -c git-ksplice -n '__git_ksplice_is prune' -l withdrawn -d 'What was withdrawn'
+complete -c git-ksplice -n '__git_ksplice_is prune' -l kernel -x -a '(__git_ksplice_kernels)' -d 'Only for this kernel'
+complete -c git-ksplice -n '__git_ksplice_is prune' -l expire -x -d 'State that was not used since'
+complete -c git-ksplice -n '__git_ksplice_is prune' -s n -l dry-run -d 'List only'
+complete -c git-ksplice -n '__git_ksplice_is prune' -s f -l force -d 'Remove it'
+complete -c git-ksplice -n '__git_ksplice_is prune' -s v -l verbose -d 'Also list what stays, and why'
 
 complete -c git-ksplice -n '__git_ksplice_is init' -l undo -d 'Take back what init has set'
 

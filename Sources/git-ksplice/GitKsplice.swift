@@ -19,7 +19,7 @@ struct GitKsplice: AsyncParsableCommand {
             Match.self,
             Verify.self, Explain.self, Trust.self, ChannelCommand.self, Tag.self, Withdraw.self, Publish.self,
             Receive.self,
-            Fetch.self, Bundle.self, BugReportCommand.self,
+            Fetch.self, Bundle.self, Fsck.self, Prune.self, BugReportCommand.self,
         ],
         helpNames: [.long, .short])
 

@@ -83,7 +83,7 @@ import Testing
         #expect(try await store.find("HEAD", kernel: kernel.identity) == update)
         #expect(try await answers(fixture, "-1")["fix"] == ["one update"])
         // The same lines, and another tree of the kernel: the update was made for something else.
-        try await store.remove(update)
+        try await store.remove([update])
         let forged = try await fixture.storeUpdate(fix, for: kernel, post: String(repeating: "7", count: 40))
         #expect(try await answers(fixture, "-1")["fix"] == ["one stale"])
         let similar = await #expect(throws: Failure.self) { try await store.find("HEAD") }

@@ -211,7 +211,7 @@ import Testing
         var step = 0
         while !isDone {
             try Files.remove(queue.folder.path)
-            for update in try await store.list() { try await store.remove(update) }
+            for update in try await store.list() { try await store.remove([update]) }
             for commit in commits { try queue.add(commit) }
             var mortal = queue
             let life = Countdown(step)

@@ -141,7 +141,7 @@ import Testing
             })
         try await store.store(update)
         #expect(try await note(fixture, "updates", ids[0]).lines.count == 2)
-        try await store.remove(stored)
+        try await store.remove([stored])
         #expect(try await note(fixture, "updates", ids[0]) == "mine")
         #expect(try await fixture.git("notes", "--ref=ksplice/builds", "list").lines.count == 400)
         #expect(try await store.list().isEmpty)
@@ -225,7 +225,7 @@ import Testing
             try await store.find(kernel: kernel, preTree: second.preTree, postTree: second.postTree) == [
                 second
             ])
-        try await store.remove(second)
+        try await store.remove([second])
         #expect(
             try await store.find(kernel: kernel, preTree: second.preTree, postTree: second.postTree) == [])
         #expect(try await store.find("HEAD", kernel: kernel) == first)

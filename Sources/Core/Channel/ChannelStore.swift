@@ -7,9 +7,6 @@ public struct ChannelStore: Sendable {
     /// How long what a channel says is believed, in seconds, from the moment that it is said.
     public var validity: Int64 = 30 * 86400
 
-    /// Of this clone alone: which updates were signed anew, because their signatures count no more.
-    static let anew = "refs/ksplice-local/anew/"
-
     public init(_ repository: Repository) { self.repository = repository }
 
     /// All channels, or those of one kernel.
@@ -58,7 +55,7 @@ public struct ChannelStore: Sendable {
         for update in updates { signed[update.ref] = try await signedCommit(update) }
         let commits = Dictionary(
             updates.map { ($0.id, signed[$0.ref] ?? $0.commit) }, uniquingKeysWith: { first, _ in first })
-        let marks = signed.keys.map { Self.anew + $0.dropFirst(UpdateStore.prefix.count) }
+        let marks = signed.keys.map { ChannelMark.ref(of: $0) }
         let names = [name.ref] + signed.keys.sorted() + marks
         var last = Failure("cannot change '\(name.ref)'", status: .busy)
         // Signing may ask its user for a pass phrase: so it is not done again unless somebody was faster.
@@ -79,7 +76,12 @@ public struct ChannelStore: Sendable {
             let commit = try await repository.writeSignedCommit(
                 tree: tree, message: message, parents: before.map { [$0.commit.id] } ?? [])
             var changes: [ReferenceUpdate] = [.init(name: name.ref, new: commit, old: now[name.ref])]
-            for (ref, new) in signed where now[ref] != new {
+            for (ref, new) in signed.sorted(by: { $0.key < $1.key }) {
+                if now[ref] == new {
+                    // It is still there when the channel lists it.
+                    changes.append(.init(name: ref, new: new, old: new))
+                    continue
+                }
                 guard let old = now[ref], updates.contains(where: { $0.ref == ref && $0.commit == old })
                 else {
                     throw Failure("'\(ref)' was changed meanwhile", status: .busy, hint: "try again")
@@ -87,7 +89,7 @@ public struct ChannelStore: Sendable {
                 changes.append(.init(name: ref, new: new, old: old))
                 // It may be published with a signature that counts no more.
                 if try repository.signedCommit(old).signature != nil {
-                    let mark = Self.anew + ref.dropFirst(UpdateStore.prefix.count)
+                    let mark = ChannelMark.ref(of: ref)
                     changes.append(.init(name: mark, new: new, old: now[mark]))
                 }
             }

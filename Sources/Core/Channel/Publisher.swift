@@ -178,8 +178,8 @@ public struct Publisher: Sendable {
 
     private func push(_ refs: [String], isDryRun: Bool) async throws -> Push {
         // An update that was signed anew is another commit, and none that follows the one before.
-        let local = try await repository.references([ChannelStore.anew])
-        let anew = Set(local.keys.map { UpdateStore.prefix + $0.dropFirst(ChannelStore.anew.count) })
+        let local = try await repository.references([ChannelMark.prefix])
+        let anew = Set(local.keys.map { UpdateStore.prefix + $0.dropFirst(ChannelMark.prefix.count) })
         let flags = [
             "-c", "advice.pushUpdateRejected=false", "push", "--atomic", "--porcelain", "--no-verify",
             "--no-signed", "--recurse-submodules=no",

@@ -35,6 +35,11 @@ public struct Subscription: Sendable {
         return try await Repository(only: repositoryPath)
     }
 
+    /// Does something while nobody else changes anything here.
+    public func exclusively<Result>(_ body: () async throws -> Result) async throws -> Result {
+        try await DurableFolder(folder).locked(patience: 30, body)
+    }
+
     /// - Parameter format: how what is to be fetched names its objects, where that is known.
     private func created(_ format: ObjectFormat? = nil) async throws -> Repository {
         let folder = DurableFolder(folder)
@@ -82,7 +87,7 @@ public struct Subscription: Sendable {
     ) async throws -> Fetched {
         var repository = try await created()
         let name = try ChannelName(kernel, channel)
-        return try await DurableFolder(folder).locked(patience: 30) {
+        return try await exclusively {
             let place: String
             if let source { place = source } else { place = try await knownSource(repository) }
             let fetched: Fetched
@@ -224,7 +229,7 @@ public struct Subscription: Sendable {
     /// - Parameter replacing: also in place of a newer policy that was learned since.
     public func accept(_ policy: TrustPolicy, replacing: Bool = false) async throws {
         try DurableFolder(folder).create()
-        try await DurableFolder(folder).locked(patience: 30) {
+        try await exclusively {
             if let learned = try memory.learned(), learned.serial > policy.serial, learned != policy {
                 guard replacing else {
                     throw Failure(

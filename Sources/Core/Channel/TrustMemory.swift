@@ -66,6 +66,17 @@ struct TrustMemory: Sendable {
         return (serial, String(words[1]))
     }
 
+    /// The files about channels, each with the channel that it is about; nil for a name that none has.
+    func channels() throws -> [(file: String, name: ChannelName?)] {
+        try folder.names(in: "channels").map { file in
+            let parts = file.split(separator: ".", omittingEmptySubsequences: false).map { String($0) }
+            let name =
+                parts.count == 3
+                ? try? ChannelName(arch: parts[0], kernel: parts[1], name: parts[2]) : nil
+            return ("channels/" + file, name)
+        }
+    }
+
     func accept(_ state: ChannelState) throws {
         try folder.write(Array("\(state.serial) \(state.digest)\n".utf8), to: file(state.name))
     }

@@ -69,6 +69,7 @@ extension Repository {
             try await Task.sleep(for: .milliseconds(pause))
         }
         last.status = .busy
+        last.hints = ["git ksplice fsck tells whether a process that was killed has left its lock"]
         throw last
     }
 }

@@ -53,7 +53,8 @@ public struct UpdateStore: Sendable {
         files[Update.Path.manifest] = Array(update.manifestText.utf8)
         let tree = try repository.writeTree(files: files)
         let commit = try repository.writeCommit(
-            tree: tree, message: Self.message(update, ref: ref), parents: [], identity: identity)
+            tree: tree, message: Self.message(update.manifest, id: update.id, ref: ref), parents: [],
+            identity: identity)
         let names = [ref, Self.peopleNotes, Self.programNotes]
         try await repository.changeReferences(names, reason: "ksplice: create \(update.id)") { now in
             var changes: [ReferenceUpdate] = []
@@ -66,7 +67,7 @@ public struct UpdateStore: Sendable {
             } else {
                 changes.append(.init(name: ref, new: commit, old: nil))
             }
-            return try changes + noteChanges(update, ref: ref, now: now, isRemoval: false, identity: identity)
+            return try changes + noteChanges(update, ref: ref, now: now, identity: identity)
         }
         guard let stored = try await list(pattern: ref).first else {
             throw Failure("cannot read '\(ref)' back")
@@ -97,37 +98,16 @@ public struct UpdateStore: Sendable {
         return update
     }
 
-    /// Removes an update's ref and the lines that `store` noted, in one transaction. The objects stay until git
-    /// collects garbage.
-    public func remove(_ stored: StoredUpdate) async throws {
-        // A damaged update must be removable too; then its lines stay, and look-ups ignore them.
-        let update = try? await load(stored.ref)
-        let identity = try await repository.identity()
-        let names = [stored.ref, Self.peopleNotes, Self.programNotes]
-        try await repository.changeReferences(names, reason: "ksplice: remove \(stored.id)") { now in
-            var changes: [ReferenceUpdate] = []
-            if let update {
-                changes = try noteChanges(
-                    update, ref: stored.ref, now: now, isRemoval: true, identity: identity)
-            }
-            if let present = now[stored.ref] {
-                changes.append(.init(name: stored.ref, new: nil, old: present))
-            }
-            return changes
-        }
-    }
-
     private func noteChanges(
-        _ update: Update, ref: String, now: [String: String], isRemoval: Bool,
-        identity: (author: String, committer: String)
+        _ update: Update, ref: String, now: [String: String], identity: (author: String, committer: String)
     ) throws -> [ReferenceUpdate] {
-        let what = "ksplice: \(isRemoval ? "remove" : "create") \(update.id)"
+        let what = "ksplice: create \(update.id)"
         let texts = [
             (Self.peopleNotes, Self.peopleLine(update.manifest, id: update.id)),
             (Self.programNotes, Self.programLine(update.manifest, id: update.id, ref: ref)),
         ]
         return try texts.compactMap { notes, line in
-            let lines = update.manifest.commits.map { NoteLine(commit: $0, line: line, isRemoval: isRemoval) }
+            let lines = update.manifest.commits.map { NoteLine(commit: $0, line: line) }
             let tip = try repository.notesCommit(after: now[notes], lines, message: what, identity: identity)
             return tip == now[notes] ? nil : ReferenceUpdate(name: notes, new: tip, old: now[notes])
         }
@@ -138,15 +118,14 @@ public struct UpdateStore: Sendable {
 
 extension UpdateStore {
     /// The commit message: a subject that reads well in `git log --all`, and the trailers.
-    static func message(_ update: Update, ref: String) -> String {
-        let manifest = update.manifest
+    static func message(_ manifest: Manifest, id: String, ref: String) -> String {
         let kernel = manifest.kernel
         let trailers = [
-            ("Format", "\(formatVersion)"), ("Update", update.id), ("Ref", ref), ("Arch", kernel.arch),
+            ("Format", "\(formatVersion)"), ("Update", id), ("Ref", ref), ("Arch", kernel.arch),
             ("Build-Id", kernel.buildID), ("Release", kernel.release),
             ("Config", "sha256:" + kernel.configDigest),
             ("Toolchain", kernel.compiler), ("Commits", manifest.commits.joined(separator: " ")),
-            ("Trees", "\(manifest.preTree)..\(manifest.postTree)"), ("Manifest", "sha256:" + update.id),
+            ("Trees", "\(manifest.preTree)..\(manifest.postTree)"), ("Manifest", "sha256:" + id),
         ]
         var text = oneLine("ksplice: \(kernel.arch) \(kernel.release): \(manifest.description)") + "\n\n"
         for (key, value) in trailers where !value.isEmpty { text += "Ksplice-\(key): \(oneLine(value))\n" }

@@ -98,7 +98,11 @@ public struct TrustChain: Sendable {
         return current
     }
 
-    private static func check(_ link: Link, by policy: TrustPolicy) async throws {
+    /// Fails unless enough of a policy's signers have agreed to a link.
+    ///
+    /// - Parameter threshold: how many that is; by default, as many as the policy wants.
+    static func check(_ link: Link, by policy: TrustPolicy, threshold: Int? = nil) async throws {
+        let threshold = threshold ?? policy.threshold(.root)
         let what = "policy of trust \(link.policy.serial)"
         var agreed: Set<Signer> = []
         var last: Failure?
@@ -109,10 +113,10 @@ public struct TrustChain: Sendable {
             } catch { last = Failure(error) }
         }
         let count = policy.distinct(agreed)
-        guard count >= policy.threshold(.root) else {
+        guard count >= threshold else {
             if count == 0, let last { throw last }
             throw Failure(
-                "\(what) is not to be trusted: \(count) of \(policy.threshold(.root)) signers have agreed to it",
+                "\(what) is not to be trusted: \(count) of \(threshold) signers have agreed to it",
                 status: .verificationRefused, hint: "another signer says so with 'git ksplice trust sign'")
         }
     }

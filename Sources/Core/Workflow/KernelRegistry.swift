@@ -171,22 +171,27 @@ public struct KernelRegistry: Sendable {
     /// Where the kernel is built: in the state folder, or in the user's cache where a kernel cannot be built below the
     /// repository's path.
     public func workspaceRoot(_ identity: KernelIdentity) throws -> String {
-        let name = "\(identity.arch)-\(identity.refName)"
-        let state = repository.stateDirectory
-        if Workspace.canBuild(in: state) { return "\(state)/workspaces/\(name)" }
-        func variable(_ name: String) -> String? {
-            getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 : nil }
-        }
-        guard let cache = variable("XDG_CACHE_HOME") ?? variable("HOME").map({ $0 + "/.cache" }),
-            Workspace.canBuild(in: cache)
-        else {
+        let folder = workspaceFolders.last { Workspace.canBuild(in: $0) }
+        guard let folder else {
             throw Failure(
-                "a kernel cannot be built below '\(state)': its makefiles do not take every character in a path",
+                "a kernel cannot be built below '\(repository.stateDirectory)': its makefiles do not take every character in a path",
                 hint:
                     "set XDG_CACHE_HOME to a folder whose path has only letters, digits, '/', '.', '_' and '-'"
             )
         }
-        return "\(cache)/git-ksplice/\(sha256(state).prefix(16))/\(name)"
+        return "\(folder)/\(identity.arch)-\(identity.refName)"
+    }
+
+    /// The folders that may have this repository's workspaces; the last one in which a kernel can be built has.
+    var workspaceFolders: [String] {
+        func variable(_ name: String) -> String? {
+            getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 : nil }
+        }
+        let state = repository.stateDirectory
+        let cache = variable("XDG_CACHE_HOME") ?? variable("HOME").map { $0 + "/.cache" }
+        return (cache.map { ["\($0)/git-ksplice/\(sha256(state).prefix(16))"] } ?? []) + [
+            "\(state)/workspaces"
+        ]
     }
 
     private func pathsFile(_ identity: KernelIdentity) -> String {
