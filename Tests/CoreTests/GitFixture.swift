@@ -7,7 +7,8 @@ final class GitFixture: Sendable {
     let directory: String
     /// The way to its objects that is tried; nil for the one that is usual.
     let store: StoreChoice?
-    private let isOwner: Bool
+    /// Whose folder it is in, or whose objects it has; nil where the folder is its own.
+    private let keeper: GitFixture?
     var repository: Repository {
         get async throws {
             guard let store else { return try await Repository(directory: directory) }
@@ -15,9 +16,9 @@ final class GitFixture: Sendable {
         }
     }
 
-    /// A repository that is there already, in the care of somebody else.
-    init(at directory: String, store: StoreChoice? = nil) async throws {
-        (self.directory, self.store, isOwner) = (directory, store, false)
+    /// A repository that is there already, and goes with another one.
+    init(at directory: String, of keeper: GitFixture, store: StoreChoice? = nil) async throws {
+        (self.directory, self.store, self.keeper) = (directory, store, keeper)
         try await git("config", "user.name", "Ann Author")
         try await git("config", "user.email", "ann@example.org")
     }
@@ -26,7 +27,7 @@ final class GitFixture: Sendable {
         bare: Bool = false, format: ObjectFormat = .sha1, store: StoreChoice? = nil, options: [String] = []
     ) async throws {
         directory = try Files.temporaryDirectory("ksplice-test")
-        (self.store, isOwner) = (store, true)
+        (self.store, keeper) = (store, nil)
         try await Command(
             ["git", "init", "-q", "-b", "main", "--template=", "--object-format=" + format.rawValue] + options
                 + [directory]
@@ -37,7 +38,7 @@ final class GitFixture: Sendable {
         try await git("config", "gc.auto", "0")
     }
 
-    deinit { if isOwner { try? Files.remove(directory) } }
+    deinit { if keeper == nil { try? Files.remove(directory) } }
 
     @discardableResult
     func git(_ arguments: String...) async throws -> String {

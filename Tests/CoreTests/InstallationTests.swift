@@ -52,7 +52,9 @@ import Testing
         let folder = try Files.temporaryDirectory()
         defer { try? Files.remove(folder) }
         _ = try await make("install", "PREFIX=/usr", "DESTDIR=\(folder)")
-        for (words, title) in [("ksplice", "GIT-KSPLICE(1)"), ("ksplice-journal", "GIT-KSPLICE-JOURNAL(1)")] {
+        for (words, title) in [
+            ("ksplice", "GIT-KSPLICE(1)"), ("git-ksplice-journal", "GIT-KSPLICE-JOURNAL(1)"),
+        ] {
             let result = try await Command(
                 ["sh", "-c", "PATH='\(folder)/usr/bin':$PATH git help -m \(words)"], directory: folder,
                 environment: [

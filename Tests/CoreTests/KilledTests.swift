@@ -86,9 +86,14 @@ import Testing
                     "refs/notes",
                 ]
             ).check().text.lines.map { repository + " " + $0 }
-            found += refs
+            found += refs.filter { !$0.contains("refs/ksplice/channels/") }
             for line in refs where line.contains("refs/ksplice/channels/") || line.contains(TrustChain.ref) {
                 let ref = String(line.split(separator: " ")[1])
+                if line.contains("refs/ksplice/channels/") {
+                    // A commit that was signed on the way has the time of that.
+                    let text = try await Command(git + ["show", ref + ":channel"]).check().text
+                    found.append(ref + "\n" + text.replacing(#/ [0-9a-f]{40} /#, with: " COMMIT "))
+                }
                 found.append(
                     ref + " " + (try await Command(git + ["rev-list", "--count", ref]).check().text.trimmed))
             }

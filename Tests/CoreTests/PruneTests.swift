@@ -149,7 +149,8 @@ import Testing
         // So does what one stands on that the policy does not choose.
         #expect(try await plan(fixture, Self.everything { $0.keep = 2 }).goes == [])
         // What something damaged stands on, nobody knows; it may go itself.
-        try await fixture.git("update-ref", top.ref, "HEAD")
+        let other = try await fixture.git("commit-tree", "HEAD^{tree}", "-m", "no update")
+        try await fixture.git("update-ref", top.ref, other)
         #expect(try await plan(fixture, Self.everything()).goes.count == 3)
         let failure = await TrustFixture.failure {
             try await self.plan(fixture, Self.everything { $0.keep = 1 })
@@ -273,7 +274,8 @@ import Testing
     }
 
     @Test func momentsAreGits() async throws {
-        let repository = try await GitFixture().repository
+        let fixture = try await GitFixture()
+        let repository = try await fixture.repository
         #expect(try await repository.moment("never") == 0)
         #expect(try await repository.moment("now") >= CalendarTime.now)
         let yesterday = try await repository.moment("1.day")

@@ -157,7 +157,9 @@ public final class Repository: Sendable {
 extension Repository {
     /// The commit that a name means, in any way git knows to name one. Its full name.
     public func resolveCommit(_ name: String) async throws -> String {
-        let result = try await git(["rev-parse", "--verify", "--end-of-options", name + "^{commit}"]).run()
+        // Behind `:/` everything is the text that is looked for; what it finds is a commit.
+        let wanted = name.hasPrefix(":/") ? name : name + "^{commit}"
+        let result = try await git(["rev-parse", "--verify", "--end-of-options", wanted]).run()
         guard result.succeeded else {
             let said = result.errorText
             throw Failure(

@@ -25,8 +25,8 @@ extension UpdateStore {
         func fits(_ update: StoredUpdate) -> Bool {
             kernel.map { $0.arch == update.arch && $0.refName == update.buildID } ?? true
         }
-        if spec.hasPrefix("refs/") {
-            guard spec.hasPrefix(Self.prefix), !spec.hasSuffix("/"),
+        if spec.hasPrefix(Self.prefix) {
+            guard !spec.hasSuffix("/"),
                 let match = try await list(pattern: spec).first(where: { $0.ref == spec })
             else {
                 throw Failure("no such update: '\(spec)'", status: .notFound)

@@ -122,7 +122,7 @@ enum GeneratedFiles {
         var values: [String: String] = [:]
         for section in object.sections where section.isExecutable && section.hasContents {
             let text = String(decoding: section.contents, as: UTF8.self)
-            for piece in text.split(separator: "->").dropFirst() {
+            for piece in text.split(separator: "->") {
                 let words = piece.split(separator: " ", maxSplits: 2)
                 if words.count >= 2, words[1].hasPrefix("$") {
                     values[String(words[0])] = String(words[1].dropFirst())

@@ -13,9 +13,11 @@ struct RepositoryFacts: Sendable {
         for kernel in kernels {
             let identity = kernel.identity
             let paths = try KernelRegistry(repository).localPaths(identity)
+            let release = identity.release.isEmpty ? "of unknown release" : identity.release
+            let compiler = identity.compiler.isEmpty ? "unknown compiler" : identity.compiler
             lines.append(
-                "kernel \(identity.release.isEmpty ? "of unknown release" : identity.release) (\(identity.arch)), "
-                    + "build-id \(identity.refName), \(identity.compiler), image \(paths.image == nil ? "unknown" : "known")"
+                "kernel \(release) (\(identity.arch)), build-id \(identity.refName), \(compiler), "
+                    + "image \(paths.image == nil ? "unknown" : "known")"
             )
         }
         lines.append("\(try await UpdateStore(repository).list().count) update(s)")

@@ -25,7 +25,9 @@ extension StorageCheck {
             add(.updateParents, ref, "it has parents, whose history is fetched with it", hint: remake(ref))
         }
         guard let files = files(commit.tree, of: ref, keeping: { $0 == Update.Path.manifest }) else { return }
-        sizes[ref] = files.values.reduce(0) { $0 + $1.size }
+        if lost.isEmpty, files.values.allSatisfy({ $0.digest != nil }) {
+            sizes[ref] = files.values.reduce(0) { $0 + $1.size }
+        }
         guard let manifest = manifest(in: files, commit, at: ref, id: parts[2]) else { return }
         manifests[ref] = manifest
         checkFiles(files, manifest, of: ref)
@@ -73,6 +75,8 @@ extension StorageCheck {
         var rest = files
         rest.removeValue(forKey: Update.Path.manifest)
         for listed in manifest.files {
+            // What is in a folder that cannot be read was told with it.
+            if lost.contains(where: { listed.path.hasPrefix($0) }) { continue }
             guard let file = rest.removeValue(forKey: listed.path) else {
                 add(.updateFile, ref, "its file '\(listed.path)' is missing", hint: remake(ref))
                 continue

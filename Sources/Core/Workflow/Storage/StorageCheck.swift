@@ -18,6 +18,8 @@ public struct StorageCheck: Sendable {
     var refs: [String: String] = [:]
     /// Blobs that were read, by name. Updates for one kernel share some.
     private var blobs: [String: (size: Int, digest: String)] = [:]
+    /// Folders of the tree that was read last which could not be read, with their slashes.
+    var lost: [String] = []
     /// The manifests of the updates that were read, by ref, for whoever refers to them.
     var manifests: [String: Manifest] = [:]
     /// The bytes of an update's files together, by ref.
@@ -248,18 +250,21 @@ extension StorageCheck {
         }
     }
 
-    /// All files of a tree by path; what is wrong below it is told. Nil where the tree itself cannot be read.
+    /// All files of a tree by path; what is wrong below it is told, and folders that cannot be read are in `lost`. Nil where the
+    /// tree itself cannot be read.
     mutating func files(_ tree: String, of ref: String, keeping wanted: (String) -> Bool) -> [String:
         FoundFile]?
     {
         var files: [String: FoundFile] = [:]
         var folders = [(tree, "")]
+        lost = []
         while let (id, prefix) = folders.popLast() {
             let what = prefix.isEmpty ? "its tree" : "the folder '\(prefix.dropLast())'"
             guard let bytes = object(id, kind: "tree", as: what, of: ref),
                 let entries = repository.entries(ofTree: bytes)
             else {
                 if prefix.isEmpty { return nil }
+                lost.append(prefix)
                 continue
             }
             for entry in entries {
