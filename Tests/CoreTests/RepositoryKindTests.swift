@@ -36,7 +36,7 @@ enum EveryDay {
         #expect(try await repository.noteLines(UpdateStore.programNotes, commit: fix).count == 1)
         try await writesSources(repository, stored)
         try await sends(fixture, stored)
-        try await store.remove(stored)
+        try await store.remove([stored])
         #expect(try await store.list().isEmpty)
         #expect(try await repository.noteLines(UpdateStore.programNotes, commit: fix).isEmpty)
     }
