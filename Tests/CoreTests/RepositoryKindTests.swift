@@ -136,20 +136,23 @@ enum EveryDay {
     @Test(arguments: ["blob:none", "tree:0"]) func partial(_ filter: String) async throws {
         let fixture = try await GitFixture()
         let (source, fix) = try await EveryDay.history(fixture)
+        // On a branch that nobody asks for.
+        try await fixture.commit("side", ["unasked": "never\n"])
+        try await fixture.git("branch", "side")
+        try await fixture.git("reset", "-q", "--hard", "HEAD~1")
         try await fixture.git("config", "uploadpack.allowFilter", "true")
         try await fixture.git(
             "clone", "-q", "--no-checkout", "--filter=" + filter, "file://" + fixture.directory, "partial")
         let partial = try await GitFixture(at: fixture.directory + "/partial", of: fixture)
         func lacking() async throws -> Int {
-            try await partial.git("rev-list", "--objects", "--missing=print", "main").lines.count {
+            try await partial.git("rev-list", "--objects", "--missing=print", "--all").lines.count {
                 $0.hasPrefix("?")
             }
         }
         #expect(try await lacking() > 0)
         #expect(try await partial.repository.store is ProgramStore)
         try await EveryDay.run(partial, source, fix)
-        // The root's file was never asked for.
-        let unasked = try await fixture.git("rev-parse", "main~2:README")
+        let unasked = try await fixture.git("rev-parse", "side:unasked")
         try await partial.git("config", "remote.origin.url", "file:///nowhere")
         let repository = try await partial.repository
         #expect(try await lacking() > 0)

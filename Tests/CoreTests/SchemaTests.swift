@@ -156,6 +156,19 @@ import Testing
             ).json, "match")
     }
 
+    @Test func whatIsStored() async throws {
+        let program = try await ProgramFixture()
+        let (_, update, _) = try await program.populate()
+        let listed = try await program.output("prune", "--keep", "0", "-v", "--json")
+        #expect(listed.contains(update.id))
+        try check(listed, "prune", lines: listed.lines.count)
+        try await program.fixture.git("update-ref", "refs/ksplice/nonsense", "HEAD")
+        let damaged = try await program.run(["fsck", "--json"])
+        #expect(damaged.status == 0 || damaged.status == 1, "\(damaged.errorText)")
+        #expect(damaged.text.contains("refs/ksplice/nonsense"))
+        try check(damaged.text, "fsck", lines: damaged.text.lines.count)
+    }
+
     @Test func everySchemaIsInstalledAndUsed() throws {
         let folder = SourceTree.root + "/Documentation/schemas"
         let own =

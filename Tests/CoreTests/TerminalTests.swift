@@ -16,12 +16,17 @@ import Testing
         let program = try await ProgramFixture()
         let (_, update, commits) = try await program.populate()
         let short = String(update.id.prefix(12))
-        let mark = "sed \"s/^/paged /\""
-        for command in ["list", "log -n1 \(commits[0])", "show --no-color \(short)", "status"] {
+        for command in ["list", "log -n1 \(commits[0])", "show --no-color \(short)"] {
             let result = try await terminal(program, "GIT_PAGER=\"sed s/^/paged_/\" \"$P\" \(command)")
             #expect(result.text.hasPrefix("paged_"), "\(command): \(result.text)")
         }
-        _ = mark
+        // What administrators look at all day is not paged, and where the pager is missing there is none.
+        #expect(
+            !(try await terminal(program, "GIT_PAGER=\"sed s/^/paged_/\" \"$P\" status").text.contains(
+                "paged_")))
+        #expect(
+            try await terminal(program, "GIT_PAGER=no-such-pager \"$P\" list; echo $?").text.hasSuffix(
+                "\n0\n"))
         try await program.fixture.git("config", "core.pager", "sed s/^/core_/")
         #expect(try await terminal(program, "\"$P\" list").text.hasPrefix("core_"))
         #expect(try await terminal(program, "GIT_PAGER=cat \"$P\" --version").text.hasPrefix(programVersion))

@@ -157,9 +157,8 @@ public final class Repository: Sendable {
 extension Repository {
     /// The commit that a name means, in any way git knows to name one. Its full name.
     public func resolveCommit(_ name: String) async throws -> String {
-        // Behind `:/` everything is the text that is looked for; what it finds is a commit.
-        let wanted = name.hasPrefix(":/") ? name : name + "^{commit}"
-        let result = try await git(["rev-parse", "--verify", "--end-of-options", wanted]).run()
+        if let named = try await youngest(name) { return named }
+        let result = try await git(["rev-parse", "--verify", "--end-of-options", name + "^{commit}"]).run()
         guard result.succeeded else {
             let said = result.errorText
             throw Failure(
@@ -167,6 +166,18 @@ extension Repository {
                 status: .notFound)
         }
         return result.text.trimmed
+    }
+
+    /// What `:/TEXT` means: the youngest commit whose message has the text. Behind `:/` all is text. Commits that hold updates, with
+    /// the subjects of the commits that they are made of, and notes are not meant. Nil for another name, and where there is none.
+    private func youngest(_ name: String) async throws -> String? {
+        guard name.hasPrefix(":/"), !name.hasPrefix(":/!"), name.count > 2 else { return nil }
+        let result = try await git([
+            "rev-list", "-1", "--grep=" + name.dropFirst(2), "--exclude=refs/ksplice/*",
+            "--exclude=refs/ksplice-*",
+            "--exclude=refs/notes/*", "--all", "HEAD",
+        ]).run()
+        return result.succeeded && !result.output.isEmpty ? result.text.trimmed : nil
     }
 
     /// The tag object of a name; for a tag without one, the commit. Nil where there is no such tag.
