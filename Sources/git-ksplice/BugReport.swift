@@ -26,8 +26,11 @@ struct BugReportCommand: AsyncParsableCommand {
         // What somebody has filled in is not written over.
         let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw Failure.system("create", path, errno: errno) }
-        close(file)
-        try Files.write(text, to: path)
+        defer { close(file) }
+        do { try Files.writeAll(Array(text.utf8), to: file, path: path) } catch {
+            unlink(path)
+            throw error
+        }
         print(path)
         Talk.line(
             "hint: fill in what it asks, look at the rest, and send it to whom you have git ksplice from")

@@ -58,11 +58,12 @@ struct Prune: AsyncParsableCommand {
     }
 
     private func prune(_ repository: Repository) async throws {
-        let pruner = Pruner(repository, policy: try await policy(repository), inUse: try await inUse())
-        let plan = try await pruner.plan()
         var removes = force
         if !removes { removes = try await !repository.isTrue("ksplice.prune.requireForce", default: true) }
         if dryRun { removes = false }
+        let inUse = try await inUse(isRemoving: removes)
+        let pruner = Pruner(repository, policy: try await policy(repository), inUse: inUse)
+        let plan = try await pruner.plan()
         if removes { try await pruner.run(plan) }
         show(plan, isDone: removes)
     }
@@ -78,8 +79,8 @@ struct Prune: AsyncParsableCommand {
         return policy
     }
 
-    /// What this machine has applied, or keeps for the next boot. On a host, what cannot be told stops everything.
-    private func inUse() async throws -> [String: String] {
+    /// What this machine has applied, or keeps for the next boot. Where something is removed, and on a host, it must be known.
+    private func inUse(isRemoving: Bool) async throws -> [String: String] {
         var found: [String: String] = [:]
         do {
             for entry in try BootCommand.store.lists().flatMap(\.entries) {
@@ -89,7 +90,7 @@ struct Prune: AsyncParsableCommand {
                 found[update.id] = "loaded on this machine"
             }
         } catch {
-            guard !host else { throw error }
+            guard !host, !isRemoving else { throw error }
             Talk.warning("what this machine has applied cannot be told: \(Failure(error).message)")
         }
         return found

@@ -48,6 +48,20 @@ import Testing
         return try #require(try await store.list(pattern: stored.ref).first)
     }
 
+    @Test("a channel that git passes over may list anything: nothing goes") func brokenChannel() async throws
+    {
+        let fixture = try await GitFixture()
+        try await store("one", fixture)
+        #expect(try await plan(fixture, Self.everything()).goes == ["one"])
+        let folder = fixture.directory + "/.git/refs/ksplice/channels/x86_64/ab12"
+        try Files.createDirectory(folder)
+        try Files.write("", to: folder + "/stable")
+        let failure = await TrustFixture.failure {
+            _ = try await Pruner(try await fixture.repository, policy: Self.everything(), inUse: [:]).plan()
+        }
+        #expect(failure.status == .verificationRefused && failure.message.contains("x86_64/ab12/stable"))
+    }
+
     @Test func withoutAPolicyNoUpdateGoes() async throws {
         let fixture = try await GitFixture()
         try await store("one", fixture, days: 1000)

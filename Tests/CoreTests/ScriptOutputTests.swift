@@ -103,11 +103,11 @@ import Testing
             "heads/side", ":/fix a", "HEAD^{/fix a}", "HEAD@{1}", "main@{1}", "light^{commit}", "heavy~0",
         ] {
             #expect(try await program.output("show", name).contains("update \(update.id)"), "\(name)")
+            // Behind `:/` all belongs to the text; and log takes revisions as git does, to which a stored update is a commit, too.
+            if name.hasPrefix(":/") { continue }
             #expect(
                 try await program.output("log", "-n", "1", "--porcelain", name).contains(commits[0]),
                 "\(name)")
-            // Behind `:/` it would belong to the text.
-            if name.hasPrefix(":/") { continue }
             let said = try await program.run(["create", name + "^"])
             #expect(
                 said.status == 128 && said.errorText.contains("is a root commit"),

@@ -170,7 +170,7 @@ extension VirtualMachineTests {
             let back = try secondA.output("boot").lines.map { String($0) }
             #expect(back.first == "mixed" && back.contains("replaced"), "\(back)")
             let fetched = try secondA.output("fetch")
-            #expect(fetched.contains("channel stable, number 2: 1 new update(s)"), "\(fetched)")
+            #expect(fetched.contains("channel stable, number 3: 1 new update(s)"), "\(fetched)")
             #expect(fetched.contains("  withdrawn") && fetched.contains("refuses good values"), "\(fetched)")
             #expect(fetched.contains("  replaced by a newer one"), "\(fetched)")
             let upgraded = try secondA.output("upgrade").lines.map { String($0) }

@@ -93,7 +93,8 @@ public enum Files {
         return Glibc.write(descriptor, bytes, bytes.count) == bytes.count ? 0 : errno
     }
 
-    static func writeAll(_ bytes: [UInt8], to descriptor: Int32, path: String) throws {
+    /// Writes everything to an open file. `path` is for the failure.
+    public static func writeAll(_ bytes: [UInt8], to descriptor: Int32, path: String) throws {
         var offset = 0
         while offset < bytes.count {
             let n = bytes.withUnsafeBytes {

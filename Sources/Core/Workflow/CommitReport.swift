@@ -89,6 +89,11 @@ public struct CommitReporter: Sendable {
                 hint: "git ksplice kernel add NAME --source COMMIT --from PACKAGE")
         }
         self.kernels = kernels
+        // What is done leaves the queue last: looked at in the other order, nothing is missed.
+        let queue = BuildQueue(repository)
+        building = queue.exists ? try queue.building() : nil
+        waiting = queue.exists ? Set(try queue.entries().map(\.name)) : []
+        records = queue.exists ? try queue.results() : []
         // Of other kernels there may be thousands.
         let store = UpdateStore(repository)
         var updates: [StoredUpdate] = names.isEmpty ? try await store.list() : []
@@ -96,10 +101,6 @@ public struct CommitReporter: Sendable {
             updates += try await store.list(arch: kernel.identity.arch, buildID: kernel.identity.refName)
         }
         self.updates = updates
-        let queue = BuildQueue(repository)
-        records = queue.exists ? try queue.results() : []
-        waiting = queue.exists ? Set(try queue.entries().map(\.name)) : []
-        building = queue.exists ? try queue.building() : nil
     }
 
     /// Arguments for the commits that no registered kernel was built with.

@@ -34,6 +34,13 @@ public struct Pruner: Sendable {
 
     /// Says what would go. Changes nothing.
     public func plan() async throws -> Plan {
+        // git passes over such a ref, and what a channel lists would seem to be listed nowhere.
+        var check = StorageCheck(repository)
+        if let broken = try await check.unreadableRefs().first {
+            throw Failure(
+                "nothing is removed: '\(broken)' cannot be read", status: .verificationRefused,
+                hint: "git ksplice fsck")
+        }
         var plan = Plan()
         plan.state = try await StateLeftover.all(in: repository, before: policy.expire)
         if policy.isEmpty { return plan }
@@ -155,7 +162,8 @@ public struct Pruner: Sendable {
                 channels[ref] = commit
                 for entry in index.entries {
                     if entry.withdrawn != nil {
-                        withdrawn.insert(entry.id)
+                        // Anybody's word is enough to keep an update, and not to remove one.
+                        if ref.hasPrefix(ChannelName.prefix) { withdrawn.insert(entry.id) }
                     } else if listed[entry.id] == nil {
                         listed[entry.id] = ref
                     }

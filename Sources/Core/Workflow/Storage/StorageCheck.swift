@@ -132,6 +132,12 @@ extension StorageCheck {
         return (values, symbolic, broken)
     }
 
+    /// Refs that git leaves out where it lists them, or that are other names.
+    mutating func unreadableRefs() async throws -> [String] {
+        try await readReferences()
+        return problems.filter { [.refBroken, .refSymbolic].contains($0.code) }.map(\.subject)
+    }
+
     private mutating func readReferences() async throws {
         let listed = try await Self.list(repository)
         refs = listed.values
@@ -244,7 +250,7 @@ extension StorageCheck {
     /// The commit at a ref, or below one; nil where it cannot be read, which was told.
     mutating func commit(_ id: String, of ref: String) -> SignedCommit? {
         guard let bytes = object(id, kind: "commit", as: "its commit", of: ref) else { return nil }
-        do { return try SignedCommit(id: id, parsing: bytes) } catch {
+        do { return try SignedCommit(id: id, parsing: bytes, format: repository.format) } catch {
             add(.objectCorrupt, ref, Failure(error).message, hint: again(ref))
             return nil
         }
