@@ -224,7 +224,8 @@ import Testing
             }
             let times = try await [0, 1].asyncMap { index in
                 let listed = try await twins[index].git(
-                    "for-each-ref", "--format=%(committerdate:unix)", "refs/ksplice", "refs/notes/ksplice")
+                    "for-each-ref", "--format=%(committerdate:unix)%0a%(authordate:unix)", "refs/ksplice",
+                    "refs/notes/ksplice")
                 return Set(listed.lines.map(String.init))
             }
             // A commit has the second in which it was made.
