@@ -89,7 +89,7 @@ public struct ChannelIndex: Sendable, Equatable {
             guard words.count >= 2 else { throw wrong(line) }
             if words[0] == "update" {
                 let rest = words.count == 3 ? words[2].split(separator: " ").map { String($0) } : []
-                guard rest.count == 2, Self.isDigest(words[1], 64), ObjectFormat.isName(rest[0]),
+                guard rest.count == 2, Self.isDigest(words[1]), ObjectFormat.isName(rest[0]),
                     let size = Int(rest[1]),
                     (0...1 << 28).contains(size), places[words[1]] == nil
                 else { throw wrong(line) }
@@ -106,16 +106,17 @@ public struct ChannelIndex: Sendable, Equatable {
             let value = words.count == 3 ? words[2] : ""
             switch words[0] {
             case "cve": entries[place].cves.append(value)
-            case "supersedes" where Self.isDigest(value, 64): entries[place].supersedes.append(value)
-            case "depends" where Self.isDigest(value, 64): entries[place].depends.append(value)
+            case "supersedes" where Self.isDigest(value): entries[place].supersedes.append(value)
+            case "depends" where Self.isDigest(value): entries[place].depends.append(value)
             case "withdrawn": entries[place].withdrawn = value
             default: throw wrong(line)
             }
         }
     }
 
-    static func isDigest(_ text: String, _ count: Int) -> Bool {
-        text.utf8.count == count && text.utf8.allSatisfy { hexDigit($0) != nil && !(65...70).contains($0) }
+    /// Whether a text is a SHA-256 digest in lower-case hexadecimal digits.
+    static func isDigest(_ text: String) -> Bool {
+        text.utf8.count == 64 && text.utf8.allSatisfy { hexDigit($0) != nil && !(65...70).contains($0) }
     }
 
     /// The text that `init(parsing:)` reads.

@@ -65,9 +65,7 @@ extension ChannelStore {
     }
 
     private func isBefore(_ a: String, _ b: String) async throws -> Bool {
-        try await repository.git(
-            ["merge-base", "--is-ancestor", a, b], environment: Repository.asStored
-        ).run().succeeded
+        try await repository.isAncestor(a, of: b, as: .stored)
     }
 
     private func merged(

@@ -35,10 +35,7 @@ public struct Gatekeeper: Sendable {
         }
         let isNew = Set(old) == Self.none
         if !isNew, !ref.hasPrefix(UpdateStore.prefix) {
-            let grows = try await repository.git(
-                ["merge-base", "--is-ancestor", old, new], environment: Repository.asStored
-            ).run().succeeded
-            guard grows else {
+            guard try await repository.isAncestor(old, of: new, as: .stored) else {
                 throw refusal("'\(ref)' only grows", "git ksplice channel pull, then publish again")
             }
         }
@@ -121,7 +118,7 @@ public struct Gatekeeper: Sendable {
     func judgeUpdate(_ ref: String, _ id: String, _ policy: TrustPolicy) async throws {
         let commit = try repository.signedCommit(id)
         let parts = ref.dropFirst(UpdateStore.prefix.count).split(separator: "/").map { String($0) }
-        guard parts.count == 3, ChannelIndex.isDigest(parts[2], 64) else {
+        guard parts.count == 3, ChannelIndex.isDigest(parts[2]) else {
             throw refusal("'\(ref)' is not the ref of an update", "git ksplice publish sends what is")
         }
         let entry = ChannelEntry(id: parts[2], commit: id, size: 0)

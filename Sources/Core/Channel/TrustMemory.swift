@@ -57,7 +57,7 @@ struct TrustMemory: Sendable {
     func accepted(_ name: ChannelName) throws -> (serial: Int, digest: String)? {
         guard let bytes = try folder.read(file(name)) else { return nil }
         let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
-        guard words.count == 2, let serial = Int(words[0]), ChannelIndex.isDigest(String(words[1]), 64) else {
+        guard words.count == 2, let serial = Int(words[0]), ChannelIndex.isDigest(String(words[1])) else {
             throw Failure(
                 "'\(folder.path)/\(file(name))' is damaged", status: .verificationRefused,
                 hint: "whether an old state is being sent cannot be told any more; look at it, then remove it"

@@ -65,7 +65,7 @@ extension Repository {
             try await resolveCommit(part.isEmpty ? "HEAD" : String(part))
         }
         let (first, last) = try await (end(range[..<dots.lowerBound]), end(range[dots.upperBound...]))
-        guard try await git(["merge-base", "--is-ancestor", first, last]).run().succeeded else {
+        guard try await isAncestor(first, of: last) else {
             throw Failure(
                 "'\(range)' is not a line of history: its start is no ancestor of its end",
                 hint: "start where both part: git merge-base \(first.prefix(12)) \(last.prefix(12))")

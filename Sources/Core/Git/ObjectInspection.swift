@@ -10,17 +10,6 @@ enum InspectedObject: Sendable {
     case corrupt(String)
 }
 
-/// An entry of a tree, as its bytes have it.
-struct RawTreeEntry: Sendable, Equatable {
-    /// In octal digits, without leading zeros.
-    var mode: String
-    var name: String
-    var id: String
-
-    var isFolder: Bool { mode == "40000" }
-    var isPlainFile: Bool { mode.hasPrefix("100") }
-}
-
 extension Repository {
     /// Reads an object by its full name, whatever it is. Fails only where the object database cannot be opened.
     func inspect(_ id: String) throws -> InspectedObject {
@@ -31,24 +20,5 @@ extension Repository {
         } catch let failure as Failure {
             return .corrupt(failure.message)
         }
-    }
-
-    /// The entries of a tree; nil for bytes that are none.
-    func entries(ofTree bytes: [UInt8]) -> [RawTreeEntry]? {
-        let size = format.digits / 2
-        var entries: [RawTreeEntry] = []
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            guard let blank = rest.firstIndex(of: UInt8(ascii: " ")), let end = rest.firstIndex(of: 0),
-                blank < end, rest.endIndex - end > size
-            else { return nil }
-            entries.append(
-                RawTreeEntry(
-                    mode: String(decoding: rest[..<blank], as: UTF8.self),
-                    name: String(decoding: rest[(blank + 1)..<end], as: UTF8.self),
-                    id: hex(rest[(end + 1)...(end + size)])))
-            rest = rest[(end + size + 1)...]
-        }
-        return entries
     }
 }

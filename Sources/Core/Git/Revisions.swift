@@ -43,3 +43,12 @@ extension Repository {
         }
     }
 }
+
+extension Repository {
+    /// Whether a commit is another one, or in its history; false where git cannot tell.
+    func isAncestor(_ commit: String, of other: String, as view: ObjectView = .meant) async throws -> Bool {
+        try await git(
+            ["merge-base", "--is-ancestor", commit, other], environment: view == .stored ? Self.asStored : [:]
+        ).run().succeeded
+    }
+}

@@ -51,9 +51,7 @@ struct SettledHistory {
             .check("cannot find out what has commit \(commit)")
         if left.output.isEmpty { return .settled }
         for (tip, words) in moving {
-            if try await repository.git(["merge-base", "--is-ancestor", commit, tip]).run().succeeded {
-                return .moving(words)
-            }
+            if try await repository.isAncestor(commit, of: tip) { return .moving(words) }
         }
         return .gone
     }

@@ -5,7 +5,7 @@
 // 1. lists that a script reads, or a few lines of a header that has other readers, too: known by name;
 // 2. programs that run during the build (`hostprogs` of a Makefile);
 // 3. sources that include linux/kbuild.h, whose assembly becomes a header (`bounds.h`, `asm-offsets.h`): they are
-//    compiled before and after the change, and what they say is compared (GeneratedReview.swift).
+//    compiled before and after the change, and what they say is compared (UnlistedReview.swift).
 
 enum GeneratedFiles {
     /// A file that something is generated from.

@@ -90,9 +90,8 @@ public struct BuildQueue: Sendable {
     ///
     /// The worker is not the only one that does: a lock of its own, held for a moment, keeps one from losing the other's.
     func keep(_ record: BuildRecord) throws {
-        try folder.create()
-        let lock = try waitForLock("results.lock")
-        defer { lock.release() }
+        let lock = try lock("results.lock", waits: true)
+        defer { lock?.release() }
         let others = try results().filter { !$0.isAbout(record) }.suffix(Self.kept - 1)
         let text = (others + [record]).map { $0.json.text + "\n" }.joined()
         try folder.write(Array(text.utf8), to: "results")
@@ -138,37 +137,30 @@ public struct BuildQueue: Sendable {
         }
     }
 
-    /// A lock that is held for a moment only.
-    private func waitForLock(_ name: String) throws -> Lock {
-        let file = folder.path + "/" + name
-        let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
-        guard descriptor >= 0 else { throw Failure.system("open", file, errno: errno) }
-        var wanted = Self.wholeFile
-        while fcntl(descriptor, Self.waitLock, &wanted) != 0 {
-            let code = errno
-            if code == EINTR { continue }
-            close(descriptor)
-            throw Failure.system("lock", file, errno: code)
-        }
-        return Lock(descriptor: descriptor)
-    }
-
     // Commands of fcntl(2) that Swift does not see (asm-generic/fcntl.h). Locks of this kind can be asked about without
     // taking them: who only looks must not make a worker believe that there is another one.
     fileprivate static let (askLock, setLock, waitLock) = (Int32(36), Int32(37), Int32(38))
 
     /// Nil where another worker has it.
-    func lock() throws -> Lock? {
+    func lock() throws -> Lock? { try lock("lock", waits: false) }
+
+    /// Nil where another process has it, unless one waits for that.
+    private func lock(_ name: String, waits: Bool) throws -> Lock? {
         try folder.create()
-        let file = folder.path + "/lock"
+        let file = folder.path + "/" + name
         let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
         guard descriptor >= 0 else { throw Failure.system("open", file, errno: errno) }
         var wanted = Self.wholeFile
-        if fcntl(descriptor, Self.setLock, &wanted) == 0 { return Lock(descriptor: descriptor) }
-        let code = errno
-        close(descriptor)
-        guard code == EAGAIN || code == EACCES else { throw Failure.system("lock", file, errno: code) }
-        return nil
+        while fcntl(descriptor, waits ? Self.waitLock : Self.setLock, &wanted) != 0 {
+            let code = errno
+            if waits, code == EINTR { continue }
+            close(descriptor)
+            guard !waits, code == EAGAIN || code == EACCES else {
+                throw Failure.system("lock", file, errno: code)
+            }
+            return nil
+        }
+        return Lock(descriptor: descriptor)
     }
 
     /// Whether a worker is there.

@@ -9,7 +9,7 @@ extension StorageCheck {
     mutating func checkUpdate(_ ref: String) async throws {
         guard let id = refs[ref], let commit = commit(id, of: ref) else { return }
         let parts = ref.dropFirst(UpdateStore.prefix.count).split(separator: "/").map { String($0) }
-        guard parts.count == 3, ChannelIndex.isDigest(parts[2], 64) else {
+        guard parts.count == 3, ChannelIndex.isDigest(parts[2]) else {
             return add(
                 .refName, ref, "an update's ref ends with architecture, build-id and 64 digits",
                 hint: "git update-ref -d \(ref)")

@@ -267,15 +267,16 @@ extension StorageCheck {
         while let (id, prefix) = folders.popLast() {
             let what = prefix.isEmpty ? "its tree" : "the folder '\(prefix.dropLast())'"
             guard let bytes = object(id, kind: "tree", as: what, of: ref),
-                let entries = repository.entries(ofTree: bytes)
+                let entries = entries(ofTree: bytes)
             else {
                 if prefix.isEmpty { return nil }
                 lost.append(prefix)
                 continue
             }
             for entry in entries {
-                let path = prefix + entry.name
-                if entry.isFolder {
+                let path = prefix + entry.text
+                // Not in the way of old programs: what is stored here is new.
+                if entry.mode == TreeEntry.folder {
                     folders.append((entry.id, path + "/"))
                 } else if entry.isPlainFile {
                     files[path] = file(entry.id, path, of: ref, isWanted: wanted(path))
@@ -286,6 +287,11 @@ extension StorageCheck {
             }
         }
         return files
+    }
+
+    /// Nil for bytes that are no tree.
+    private func entries(ofTree bytes: [UInt8]) -> [TreeEntry]? {
+        do { return try TreeObject(parsing: bytes, format: repository.format).entries } catch { return nil }
     }
 
     private mutating func file(_ id: String, _ path: String, of ref: String, isWanted: Bool) -> FoundFile {
