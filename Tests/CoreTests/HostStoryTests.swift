@@ -5,13 +5,13 @@ import Testing
 @testable import Core
 
 @Suite struct HostStoryTests {
-    private let schemas = JSONSchema(folder: SourceTree.root + "/Documentation/schemas")
+    private let schemas = JSONSchema.published
 
-    private func check(_ output: String, _ name: String, lines count: Int = 1) throws {
-        #expect(output.lines.count == count, "\(name): \(output)")
-        for line in output.lines {
-            #expect(try schemas.problems(JSON(parsing: String(line)), name + ".json") == [], "\(line)")
-        }
+    private func check(
+        _ output: String, _ name: String, lines count: Int = 1,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try schemas.check(output, name, lines: count, sourceLocation: sourceLocation)
     }
 
     /// Whether this kernel says which build it is.

@@ -1,7 +1,26 @@
 // As much of JSON Schema 2020-12 as the project's own schemas use. A keyword that it does not know is an error: what is not
 // checked must not look as if it were.
 
+import Testing
+
 @testable import Core
+
+extension JSONSchema {
+    /// Those that are published.
+    static var published: JSONSchema { JSONSchema(folder: SourceTree.root + "/Documentation/schemas") }
+
+    /// Each line of an output against a schema. Fails where there is none.
+    func check(
+        _ output: String, _ name: String, lines count: Int = 1,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        #expect(output.lines.count == count, "\(name): \(output)", sourceLocation: sourceLocation)
+        for line in output.lines {
+            let found = try problems(JSON(parsing: String(line)), name + ".json")
+            #expect(found == [], "\(line)", sourceLocation: sourceLocation)
+        }
+    }
+}
 
 /// The schemas of a folder.
 final class JSONSchema {

@@ -60,7 +60,7 @@ import Testing
         #expect(events.map(\.words.event) == ["fetch", "boot (refused)", "boot (held)"])
         #expect(events[1].words.rest == "d: no" && events[0].words.rest == "refused: forged")
         #expect(events.allSatisfy { $0.time != nil })
-        let schemas = JSONSchema(folder: SourceTree.root + "/Documentation/schemas")
+        let schemas = JSONSchema.published
         for event in events { #expect(try schemas.problems(event.json, "journal.json") == []) }
     }
 

@@ -5,14 +5,13 @@ import Testing
 @testable import Core
 
 @Suite struct SchemaTests {
-    private let schemas = JSONSchema(folder: SourceTree.root + "/Documentation/schemas")
+    private let schemas = JSONSchema.published
 
-    /// Each line of an output against a schema. Fails where there is none.
-    private func check(_ output: String, _ name: String, lines count: Int = 1) throws {
-        #expect(output.lines.count == count, "\(name): \(output)")
-        for line in output.lines {
-            #expect(try schemas.problems(JSON(parsing: String(line)), name + ".json") == [], "\(line)")
-        }
+    private func check(
+        _ output: String, _ name: String, lines count: Int = 1,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        try schemas.check(output, name, lines: count, sourceLocation: sourceLocation)
     }
 
     private func check(_ json: JSON, _ name: String) throws { try check(json.text, name) }
