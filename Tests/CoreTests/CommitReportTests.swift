@@ -105,9 +105,32 @@ import Testing
         _ = try await fixture.worker(FakeBuilder(fixture)).run()
         try await fixture.git("commit", "-q", "--amend", "-m", "other words")
         #expect(try await answers(fixture, "-1")["other words"] == ["one refused"])
+        // It is to be built again: until then the former refusal is no answer, and afterwards the queue leaves it last.
+        try queue.add(try await fixture.git("rev-parse", "HEAD"))
+        #expect(try await answers(fixture, "-1")["other words"] == ["one waiting"])
+        _ = try await fixture.worker(FakeBuilder(fixture)).run()
         try fixture.write("f", GitFixture.lines(1...30, [10: "changed otherwise"]))
         try await fixture.git("commit", "-qa", "--amend", "-m", "other change")
         #expect(try await answers(fixture, "-1")["other change"] == ["one untried"])
+    }
+
+    @Test("a record whose update was removed is no answer, neither for its commit nor for one that waits")
+    func recordsOfRemovedUpdates() async throws {
+        let fixture = try await GitFixture()
+        let base = try await fixture.commit("base", ["f": GitFixture.lines(1...30)])
+        let kernel = try await fixture.register("one", source: base, buildID: "ab10")
+        let queue = BuildQueue(try await fixture.repository)
+        let fix = try await fixture.commit("fix", ["f": GitFixture.lines(1...30, [10: "fixed"])])
+        try queue.add(fix)
+        _ = try await fixture.worker(FakeBuilder(fixture)).run()
+        #expect(try await answers(fixture, "-1")["fix"] == ["one update"])
+        let store = UpdateStore(try await fixture.repository)
+        try await store.remove(
+            try await store.list(arch: kernel.identity.arch, buildID: kernel.identity.refName))
+        #expect(try await answers(fixture, "-1")["fix"] == ["one untried"])
+        try await fixture.git("commit", "-q", "--amend", "-m", "other words")
+        try queue.add(try await fixture.git("rev-parse", "HEAD"))
+        #expect(try await answers(fixture, "-1")["other words"] == ["one waiting"])
     }
 
     @Test func revisionsAreGitsOwn() async throws {

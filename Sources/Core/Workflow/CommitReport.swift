@@ -145,8 +145,12 @@ public struct CommitReporter: Sendable {
                 ? "it is a root commit" : "it is a merge, which stands for several changes"
         } else if building?.commit == commit.id, building?.kernel == kernel.name {
             answer.state = .building
-        } else if let record = try record(of: commit, kernel, patchID: found.patchID) {
-            take(record, into: &answer)
+        } else if let record = try record(of: commit, kernel, patchID: found.patchID),
+            let state = Self.state(record), record.commit == commit.id || !waiting.contains(commit.id)
+        {
+            answer.state = state
+            answer.codes = record.codes
+            answer.reason = record.reason
         } else if waiting.contains(commit.id) {
             answer.state = .waiting
         } else if let other = own(found.resembling.other).first {
@@ -158,16 +162,14 @@ public struct CommitReporter: Sendable {
         return answer
     }
 
-    private func take(_ record: BuildRecord, into answer: inout CommitAnswer) {
+    /// What a record still says; nothing where its update was removed since, or the commit was left out.
+    private static func state(_ record: BuildRecord) -> CommitAnswer.State? {
         switch record.state {
-        case .refused: answer.state = .refused
-        case .nothing: answer.state = .nothing
-        case .failed: answer.state = .failed
-        // The update was removed since, or the commit was left out.
-        case .made, .skipped: return
+        case .refused: .refused
+        case .nothing: .nothing
+        case .failed: .failed
+        case .made, .skipped: nil
         }
-        answer.codes = record.codes
-        answer.reason = record.reason
     }
 
     /// The newest record that is true of a commit: made of it, or of the same change, with the kernel's source as it is.
