@@ -29,10 +29,7 @@ extension VirtualMachineTests {
             #expect(said.contains("[kconfig]"), "\(said)")
         }
 
-        @Test(
-            .disabled(
-                "kbuild makes a file of arch/x86/lib twice at once where it has several jobs, and may fail"))
-        func assemblyCode() async throws {
+        @Test func assemblyCode() async throws {
             let said = try await refused(
                 KernelChange(
                     "x86: a longer copy", "arch/x86/lib/iomap_copy_64.S", "\tmovl %edx,%ecx\n",
