@@ -261,8 +261,8 @@ extension VirtualMachineTests {
             let commit = try await laboratory.commit(change)
             let before = try await laboratory.traces(of: commit)
             let script = """
-                "$0" create --kernel "$1" "$2" 2>"$3" & program=$!
-                until \(moment.rawValue); do sleep 0.002; done
+                "$0" create --progress --kernel "$1" "$2" 2>"$3" & program=$!
+                until \(moment.rawValue) || ! kill -0 $program; do sleep 0.002; done
                 kill -9 $program
                 wait $program
                 """

@@ -6,6 +6,14 @@ import Glibc
 import Testing
 
 enum Material {
+    /// Whether samples are as large as they can be (`make test-whole`).
+    static let isWhole = !value("KSPLICE_TEST_WHOLE").isEmpty
+
+    /// Whether nothing is measured or repeated (`make bench`, `make stress`).
+    static let isQuick = ["KSPLICE_FIGURES", "KSPLICE_STRESS_CYCLES", "KSPLICE_DEBUG_KERNEL"].allSatisfy {
+        value($0).isEmpty
+    }
+
     private static let required = [
         "KSPLICE_SOURCE_OLD", "KSPLICE_SOURCE_NEW", "KSPLICE_IMAGE_OLD", "KSPLICE_IMAGE_NEW",
         "KSPLICE_HEADERS",
@@ -33,6 +41,9 @@ enum Material {
         .filter { !$0.lastPathComponent.contains("-common") }
 }
 
-/// Everything that boots a kernel or compiles a part of one.
-@Suite(.places(2), .enabled(if: Material.isThere, Material.reason))
+/// Everything that boots a kernel or compiles a part of one. A test that waits for what never comes is named and ended; what is
+/// measured or repeated for hours has a day.
+@Suite(
+    .places(2), .enabled(if: Material.isThere, Material.reason),
+    .timeLimit(.minutes(Material.isQuick ? 30 : 24 * 60)))
 struct VirtualMachineTests {}

@@ -32,6 +32,10 @@ struct Places: SuiteTrait, TestTrait, TestScoping {
         performing function: @concurrent @Sendable () async throws -> Void
     ) async throws {
         await queue.enter(isLong: test.tags.contains(.long))
+        let clock = ContinuousClock()
+        let start = clock.now
+        // What the suite's own end prints includes the time in which it waited.
+        defer { print("\(test.name): \((clock.now - start).components.seconds) s in its place") }
         do {
             try await ParallelizationTrait.serialized.provideScope(
                 for: test, testCase: testCase, performing: function)

@@ -84,7 +84,7 @@ extension VirtualMachineTests {
             let before = try await laboratory.traces(of: update.commit)
             let plain = try await laboratory.run("verify", update.commit)
             #expect(plain.status == 0 && plain.text.contains("intact"), "\(plain.said)")
-            let rebuilt = try await laboratory.run("verify", "--rebuild", update.commit)
+            let rebuilt = try await laboratory.run("verify", "--rebuild", "--progress", update.commit)
             #expect(rebuilt.status == 0 && rebuilt.text.contains("the same, byte by byte"), "\(rebuilt.said)")
             #expect(rebuilt.errorText.contains("building ksplice.ko"), "\(rebuilt.said)")
             let cached = try await laboratory.run("verify", "--rebuild", "--cached", "--quiet", update.commit)
