@@ -4,6 +4,7 @@
 #   make                        the program, for trying and testing
 #   make demo                   from a commit to a running kernel and back, in a virtual machine
 #   make test                   all tests
+#   make test-whole             the same with larger samples of kernel code; half an hour longer
 #   make bench                  measurements
 #   make scale                  measurements with 5,000 updates, 500 hosts, 50,000 commits; a quarter of an hour
 #   make stress                 applies and undoes an update 10,000 times under load, in a virtual machine; hours
@@ -52,7 +53,7 @@ UNITS     = ksplice-boot.service ksplice-boot-confirm.service
 OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
 	"$(unitdir)"/*.target.wants
 
-.PHONY: all deps build release demo test bench scale stress stress-debug evaluate clean install install-boot uninstall deb format check-format
+.PHONY: all deps build release demo test test-whole bench scale stress stress-debug evaluate clean install install-boot uninstall deb format check-format
 
 all: build
 
@@ -70,6 +71,9 @@ demo: build
 
 test: deps
 	@$(SUPPORT)/test.sh $(CACHE)
+
+test-whole: deps
+	@KSPLICE_TEST_WHOLE=1 $(SUPPORT)/test.sh $(CACHE)
 
 bench: build
 	@$(SUPPORT)/bench.sh $(CACHE) $(PROGRAM)
