@@ -9,9 +9,14 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
     // One build serves the tests, the virtual machines and daily work: matching in an emulated guest takes a minute
-    // without optimisation, and building everything twice takes longer than both.
-    .unsafeFlags(["-O"], .when(configuration: .debug)),
+    // without optimisation, and building everything twice takes longer than both. A module at a time: file by file, each of
+    // them reads the others anew.
+    .unsafeFlags(
+        ["-O", "-disable-batch-mode", "-whole-module-optimization", "-num-threads", "2"],
+        .when(configuration: .debug)),
 ]
+// Tests are compiled faster as they are, and wait for the program anyway.
+let testSettings = Array(settings.dropLast())
 
 let package = Package(
     name: "git-ksplice",
@@ -45,7 +50,7 @@ let package = Package(
                 "Core", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "CoreTests", dependencies: ["Core"], swiftSettings: settings),
-        .testTarget(name: "VirtualMachineTests", dependencies: ["Core"], swiftSettings: settings),
+        .testTarget(name: "CoreTests", dependencies: ["Core"], swiftSettings: testSettings),
+        .testTarget(name: "VirtualMachineTests", dependencies: ["Core"], swiftSettings: testSettings),
     ]
 )
