@@ -40,9 +40,13 @@ import Testing
             [fixture.channel], into: file)
         let fetched = try await fixture.host.fetch(from: file, channel: "stable", kernel: fixture.kernel)
         #expect(fetched.updates == [one.id])
-        #expect(OtherFormat.ofBundle(file) == .sha256)
-        #expect(OtherFormat.ofBundle(fixture.server + "/HEAD") == nil)
-        #expect(OtherFormat.ofBundle(fixture.folder) == nil && OtherFormat.ofBundle("https://x") == nil)
+        #expect(BundleHeader(of: file)?.format == .sha256)
+        for none in [fixture.server + "/HEAD", fixture.folder, "https://x"] {
+            #expect(BundleHeader(of: none) == nil, "\(none)")
+        }
+        #expect(BundleHeader("# v2 git bundle\n-12 subject\n") == BundleHeader("# v3 git bundle\n12 HEAD\n"))
+        #expect(BundleHeader("# v3 git bundle\n@filter=blob:limit=1k\n12 HEAD\n")?.filter == "blob:limit=1k")
+        #expect(BundleHeader("# v3 git bundle\n@object-format=sha3\n") == nil)
     }
 
     @Test func oneRepositoryCannotHaveBoth() async throws {

@@ -314,8 +314,14 @@ private struct Incoming: Sendable {
 
     /// - Parameter limit: in bytes: a sender cannot fill the disk.
     func fetch(_ refspecs: [String], limit: Int) async throws {
-        if let format = OtherFormat.ofBundle(source), format != repository.format {
-            throw OtherFormat(format)
+        if let bundle = BundleHeader(of: source) {
+            if bundle.format != repository.format { throw OtherFormat(bundle.format) }
+            // Git would take it, and miss the rest later.
+            if let filter = bundle.filter {
+                throw Failure(
+                    "the bundle '\(source)' leaves objects out (\(filter))",
+                    hint: "git ksplice bundle makes a whole one")
+            }
         }
         var command = repository.git(
             [

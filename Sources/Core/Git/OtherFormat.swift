@@ -1,8 +1,6 @@
 // Two repositories of which one names objects by SHA-1 and the other by SHA-256: git brings nothing from one to the other. What is
 // signed holds these names, so nobody could translate it either.
 
-import Glibc
-
 /// The other side names its objects otherwise.
 struct OtherFormat: Error {
     var format: ObjectFormat
@@ -20,21 +18,6 @@ struct OtherFormat: Error {
         } else {
             return nil
         }
-    }
-
-    /// What the first lines of a bundle say (gitformat-bundle(5)); nil for what is none.
-    static func ofBundle(_ path: String) -> ObjectFormat? {
-        let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard file >= 0 else { return nil }
-        defer { close(file) }
-        var buffer = [UInt8](repeating: 0, count: 256)
-        let count = read(file, &buffer, buffer.count)
-        let lines = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self).lines
-        guard let first = lines.first, first.hasPrefix("# v"), first.hasSuffix(" git bundle") else {
-            return nil
-        }
-        let said = lines.dropFirst().prefix { $0.hasPrefix("@") }.first { $0.hasPrefix("@object-format=") }
-        return said.map { ObjectFormat(rawValue: String($0.dropFirst("@object-format=".count))) } ?? .sha1
     }
 
     /// Why a fetch or push has failed, where that is it.
