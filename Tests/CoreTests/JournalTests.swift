@@ -108,5 +108,11 @@ import Testing
         #expect(
             discretion.applied(to: "'/srv/ann/linux/.git/x' /srv/ann/y git+ssh://a@b/c?d=e /root/z /boot/w")
                 == "'<git directory>/x' <home>/y <url> <path> /boot/w")
+        #expect(
+            discretion.applied(
+                to: "HTTPS://b/c ann@b.example:linux <ann@b.example> b.example:~/x 'b.example:/srv/x'")
+                == "<url> <address> <<address>> <url> '<url>'")
+        let lines = "kernel/sys.c:12 2026-11-27T10:00:00Z x86_64: 6.1.0-53-amd64 sha256:ab libgit2 1.5.1:"
+        #expect(discretion.applied(to: lines) == lines)
     }
 }
