@@ -63,8 +63,8 @@ struct Prune: AsyncParsableCommand {
         if dryRun { removes = false }
         let inUse = try await inUse(isRemoving: removes)
         let pruner = Pruner(repository, policy: try await policy(repository), inUse: inUse)
-        let plan = try await pruner.plan()
-        if removes { try await pruner.run(plan) }
+        var plan = try await pruner.plan()
+        if removes { plan = try await pruner.run(plan) }
         show(plan, isDone: removes)
     }
 

@@ -276,8 +276,11 @@ import Testing
         let all = try await pruner.plan()
         let lock = try Workspace(root: "\(state)/\(workspace)").lock { _ in }
         #expect(try await plan(later) == orphans.union(["import/vmlinux-1"]))
-        try await pruner.run(all)
+        let done = try await pruner.run(all)
         #expect(Files.exists("\(state)/\(workspace)/tree") && Files.exists(state + "/import/image"))
+        #expect(
+            all.state.map(\.path).filter { !done.state.map(\.path).contains($0) } == ["\(state)/\(workspace)"]
+        )
         _ = consume lock
         for path in orphans.union(["import/vmlinux-1"]) {
             #expect(!Files.exists("\(state)/\(path)"), "\(path)")
@@ -285,6 +288,29 @@ import Testing
         try await pruner.run(try await pruner.plan())
         #expect(!Files.exists("\(state)/\(workspace)"))
         #expect(try await fixture.problems() == [])
+    }
+
+    @Test("who waits for a workspace that is removed meanwhile holds the new one")
+    func removedWhileWaitedFor() async throws {
+        let root = try Files.temporaryDirectory("ksplice-test")
+        defer { try? Files.remove(root) }
+        let workspace = Workspace(root: root + "/workspace")
+        let first = try workspace.lock { _ in Issue.record("nobody holds it") }
+        let (waits, says) = AsyncStream<Int32?>.makeStream()
+        let second = Task.detached {
+            let lock = try workspace.lock { says.yield($0) }
+            let isHeld = StateFolder.isLocked(workspace.root + "/lock")
+            _ = consume lock
+            return isHeld
+        }
+        for await holder in waits {
+            #expect(holder == getpid())
+            break
+        }
+        try Files.remove(workspace.root)
+        _ = consume first
+        #expect(try await second.value)
+        #expect(!StateFolder.isLocked(workspace.root + "/lock"))
     }
 
     @Test func momentsAreGits() async throws {

@@ -253,21 +253,39 @@ public struct WorkspaceLock: ~Copyable {
 
     /// - Parameter waiting: told the process that holds the lock, where it says so.
     init(path: String, waiting: (Int32?) -> Void) throws {
-        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
-        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 {
-            try sign(path)
-            return
-        }
-        waiting(Int32((try Files.readText(path)).trimmed))
-        while flock(descriptor, LOCK_EX) != 0 {
-            guard errno == EINTR else {
-                let code = errno
-                close(descriptor)
-                throw Failure.system("lock", path, errno: code)
-            }
-        }
+        descriptor = try Self.locked(path, waiting)
         try sign(path)
+    }
+
+    private static func locked(_ path: String, _ waiting: (Int32?) -> Void) throws -> Int32 {
+        while true {
+            try Files.createDirectory(path.directoryPart)
+            let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+            guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
+            do { try lock(descriptor, path, waiting) } catch {
+                close(descriptor)
+                throw error
+            }
+            // Whoever has removed the workspace meanwhile has taken the file along, and the next one would find another.
+            var (held, named) = (stat(), stat())
+            if fstat(descriptor, &held) == 0, stat(path, &named) == 0, held.st_ino == named.st_ino,
+                held.st_dev == named.st_dev
+            {
+                return descriptor
+            }
+            close(descriptor)
+        }
+    }
+
+    private static func lock(_ descriptor: Int32, _ path: String, _ waiting: (Int32?) -> Void) throws {
+        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+        guard errno == EWOULDBLOCK else { throw Failure.system("lock", path, errno: errno) }
+        var text = [UInt8](repeating: 0, count: 16)
+        let count = pread(descriptor, &text, text.count, 0)
+        waiting(Int32(String(decoding: text.prefix(max(0, count)), as: UTF8.self).trimmed))
+        while flock(descriptor, LOCK_EX) != 0 {
+            guard errno == EINTR else { throw Failure.system("lock", path, errno: errno) }
+        }
     }
 
     private func sign(_ path: String) throws {

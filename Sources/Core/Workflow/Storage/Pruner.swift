@@ -76,9 +76,14 @@ public struct Pruner: Sendable {
     }
 
     /// Removes what a plan says. Where a channel was changed since, nothing is removed, and the failure is `busy`.
-    public func run(_ plan: Plan) async throws {
+    ///
+    /// - Returns: the plan without the state that a process has begun to work on since, which stays.
+    @discardableResult
+    public func run(_ plan: Plan) async throws -> Plan {
         try await UpdateStore(repository).remove(plan.updates.map(\.update), unmoved: plan.channels)
-        for item in plan.state { try item.remove() }
+        var done = plan
+        done.state = try plan.state.filter { try $0.remove() }
+        return done
     }
 
     /// What an update that stays stands on stays, too.

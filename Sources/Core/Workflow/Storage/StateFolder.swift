@@ -50,10 +50,10 @@ struct StateFolder: Sendable {
         return CalendarTime.now - time > 3600
     }
 
-    /// Whether a process holds a lock on a file.
+    /// Whether a process holds a lock on a file, as far as can be told: one that cannot be opened may be another user's.
     static func isLocked(_ file: String) -> Bool {
         let descriptor = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-        guard descriptor >= 0 else { return false }
+        guard descriptor >= 0 else { return errno != ENOENT && errno != ENOTDIR }
         defer { close(descriptor) }
         if flock(descriptor, LOCK_SH | LOCK_NB) != 0 { return errno == EWOULDBLOCK }
         flock(descriptor, LOCK_UN)

@@ -77,14 +77,20 @@ public struct StateLeftover: Sendable, Equatable {
         }
     }
 
-    /// Removes it; what a process has begun to work on meanwhile stays.
-    func remove() throws {
-        guard let workspace else { return try Self.remove(path) }
+    /// Removes it, and says whether it is gone: what a process has begun to work on meanwhile stays.
+    func remove() throws -> Bool {
+        guard let workspace else {
+            try Self.remove(path)
+            return true
+        }
         let lock = workspace + "/lock"
         let descriptor = open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
         defer { if descriptor >= 0 { close(descriptor) } }
-        if descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) != 0 { return }
+        // Without a lock file, nobody has come so far.
+        guard descriptor >= 0 || errno == ENOENT else { return false }
+        if descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) != 0 { return false }
         try Self.remove(path)
+        return true
     }
 
     private static func remove(_ path: String) throws {
