@@ -31,7 +31,7 @@ struct BootApply: AsyncParsableCommand {
         var boot = BootRun(host: host, store: BootCommand.store)
         boot.isEarly = early
         boot.deadline = ContinuousClock.now.advanced(by: .seconds(Self.budget))
-        var applier = Applier(host: host) { _ in }
+        var applier = Applier(host: host, progress: Talk.progress(isQuiet: true))
         applier.patience = Patience(timeout: timeout)
         applier.cause = .boot
         let late = try Locations.late

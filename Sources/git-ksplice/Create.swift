@@ -112,7 +112,7 @@ struct Create: AsyncParsableCommand {
         options.allowsOtherCompiler = allowOtherCompiler
         options.maximumUnits = maxUnits
         let creator = Creator(
-            repository: repository, options: options, progress: progress.steps(isQuiet: quiet))
+            repository: repository, options: options, progress: progress.steps(isQuiet: quiet).step)
         if let patch, let content { return try await create(.patch(name: patch, content: content), creator) }
         let records = HandRecords(repository, options)
         try await InputOptions.each(names) { name in

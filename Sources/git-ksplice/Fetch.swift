@@ -55,7 +55,7 @@ struct Fetch: AsyncParsableCommand {
         do {
             fetched = try await Locations.subscription.fetch(
                 from: place, channel: channel, release: release, kernel: kernel,
-                progress: progress.steps(isQuiet: quiet || json))
+                progress: progress.steps(isQuiet: quiet || json).step)
         } catch let failure as Failure where failure.status == .verificationRefused {
             await note { try await journal.note(failure, channel: channel) }
             throw failure

@@ -90,7 +90,7 @@ struct HookRun: AsyncParsableCommand {
         options.waits = background
         let builder = try QueueBuilder(
             repository, options: CreateOptions(kernelSources: try Locations.kernelSources()),
-            progress: Talk.progress(isQuiet: quiet || background))
+            progress: Talk.progress(isQuiet: quiet || background).step)
         let isSilent = background
         let worker = QueueWorker(repository, options: options, builder: builder) { record in
             if !isSilent { QueueText.show(record) }

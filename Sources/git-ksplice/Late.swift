@@ -25,7 +25,7 @@ struct Late: AsyncParsableCommand {
             }
         }
         alarm(Self.limit)
-        var applier = Applier(host: Locations.host) { Talk.line($0 + " ...") }
+        var applier = Applier(host: Locations.host, progress: Talk.progress(isQuiet: false))
         applier.patience = Patience(timeout: Self.patience)
         applier.late = try Locations.late
         do {

@@ -15,7 +15,7 @@ struct ProgressOptions: ParsableArguments {
     }
 
     /// What tells a step. As with git, only on a terminal unless it is asked for.
-    func steps(isQuiet: Bool) -> @Sendable (String) -> Void {
+    func steps(isQuiet: Bool) -> Progress {
         Talk.progress(isQuiet: isQuiet || !(progress ?? Self.isWatched))
     }
 }

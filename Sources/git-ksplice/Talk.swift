@@ -46,9 +46,9 @@ enum Talk {
         }
     }
 
-    /// One step of something that takes time; nothing with `--quiet`.
-    static func progress(isQuiet: Bool) -> @Sendable (String) -> Void {
-        return { text in if !isQuiet { line(text + " ...") } }
+    /// Steps of something that takes time, none where `isQuiet`, and what went wrong beside.
+    static func progress(isQuiet: Bool) -> Progress {
+        Progress(step: { text in if !isQuiet { line(text + " ...") } }, warn: { warning($0) })
     }
 
     /// Ends the output of something for scripts, as it is.

@@ -11,6 +11,8 @@ final class FakeHost: Host, @unchecked Sendable {
     /// What runs.
     var kernel: KernelIdentity?
     private(set) var unloaded: [String] = []
+    /// Why no module can be unloaded; nil where they can.
+    var refusal: Failure?
     /// What the next writes end with; 0 when there is none left. And who was held during each.
     var answers: [Int32] = []
     private(set) var held: [[Int]] = []
@@ -55,7 +57,10 @@ final class FakeHost: Host, @unchecked Sendable {
     func load(module bytes: [UInt8], name: String, parameters: String) async throws {
         throw Failure("no modules")
     }
-    func unload(module name: String) async throws { unloaded.append(name) }
+    func unload(module name: String) async throws {
+        if let refusal { throw refusal }
+        unloaded.append(name)
+    }
     func modules() async throws -> [LoadedModule] { [] }
     func appendToJournal(_ line: String) async throws { throw Failure("no journal") }
     func tasks() async throws -> [HostTask] { [] }

@@ -1,8 +1,15 @@
 // The way to a kernel's memory, and ksplice.ko on its way into a kernel whose memory was not read.
 
+import Synchronization
 import Testing
 
 @testable import Core
+
+extension Progress {
+    /// Where nothing is to be told.
+    fileprivate static let unexpected = Progress(
+        step: { Issue.record("a step: \($0)") }, warn: { Issue.record("a warning: \($0)") })
+}
 
 @Suite struct MemoryAccessTests {
     private let version = CoreModule.versionPath
@@ -20,7 +27,7 @@ import Testing
         let access = try #require(
             try await MemoryAccess(host) { Issue.record("nothing is to be loaded") })
         #expect(access.memory === host.shown)
-        await access.end { _ in }
+        await access.end(progress: .unexpected)
         #expect(host.unloaded.isEmpty && host.behindWindow?.isOpen == true)
     }
 
@@ -29,20 +36,32 @@ import Testing
         let access = try #require(try await MemoryAccess(host) { host.files[version] = "2\n" })
         #expect(try access.memory.read(at: 0, count: 1) == [1])
         #expect(host.unloaded.isEmpty)
-        await access.end { _ in }
+        await access.end(progress: .unexpected)
         #expect(host.behindWindow?.isOpen == false && host.unloaded == ["ksplice"])
     }
 
     @Test func kspliceStaysWhereItWasOrWhereAnUpdateStandsOnIt() async throws {
         let loaded = hiding(isLoaded: true)
         let other = try #require(try await MemoryAccess(loaded, load: nil))
-        await other.end { _ in }
+        await other.end(progress: .unexpected)
         #expect(loaded.unloaded.isEmpty && loaded.behindWindow?.isOpen == false)
         let host = hiding()
         let access = try #require(try await MemoryAccess(host) { host.files[version] = "2\n" })
         host.files["/sys/kernel/ksplice/\(String(repeating: "a", count: 64))/state"] = "applied\n"
-        await access.end { _ in }
+        await access.end(progress: .unexpected)
         #expect(host.unloaded.isEmpty)
+    }
+
+    @Test func thatItStaysIsAWarning() async throws {
+        let host = hiding()
+        let access = try #require(try await MemoryAccess(host) { host.files[version] = "2\n" })
+        host.refusal = Failure("somebody uses it", status: .busy)
+        let told = Mutex<[String]>([])
+        await access.end(
+            progress: Progress(
+                step: { Issue.record("no step: \($0)") }, warn: { text in told.withLock { $0.append(text) } })
+        )
+        #expect(told.withLock { $0 } == ["ksplice.ko stays loaded: somebody uses it"])
     }
 
     @Test func whereNothingMayBeLoadedThereIsNoAccess() async throws {

@@ -30,7 +30,7 @@ public struct ApplyReport: Sendable {
 
 public struct Applier: Sendable {
     let host: any Host & Sendable
-    let progress: @Sendable (String) -> Void
+    let progress: Progress
     /// For tests: whether the kernel's identity is compared; run-pre matching still decides.
     public var checksIdentity = true
     public var patience = Patience()
@@ -41,7 +41,7 @@ public struct Applier: Sendable {
     /// What the journal says of the reason.
     public var cause = JournalEvent.Cause.command
 
-    public init(host: any Host & Sendable, progress: @escaping @Sendable (String) -> Void) {
+    public init(host: any Host & Sendable, progress: Progress) {
         self.host = host
         self.progress = progress
     }
@@ -123,7 +123,7 @@ public struct Applier: Sendable {
         // The order in which they were loaded is that of the parts.
         let order = parts.map(\.id)
         again.sort { (order.firstIndex(of: $0.id) ?? 0) < (order.firstIndex(of: $1.id) ?? 0) }
-        let (pause, tries) = try await Transition(host, again, patience).make(progress: progress)
+        let (pause, tries) = try await Transition(host, again, patience).make(progress: progress.step)
         guard again.count == parts.count else { return nil }
         return await finish(update, MatchResult.Statistics(), pause, tries, waiting: [])
     }
@@ -199,7 +199,7 @@ public struct Applier: Sendable {
             let steps = parts.map {
                 Transition.Step(id: $0.update.id, whole: $0.update.wholeID, isUndo: false)
             }
-            return try await Transition(host, steps, patience).make(progress: progress)
+            return try await Transition(host, steps, patience).make(progress: progress.step)
         }
     }
 
@@ -265,7 +265,7 @@ public struct Applier: Sendable {
                         ("waiting", .strings(waiting)), ("module", module.map { .string($0) } ?? .null),
                         ("cause", .string(cause.rawValue)),
                     ]))
-        } catch { progress("the update is applied, but the journal cannot be written: \(error)") }
+        } catch { progress.warn("the update is applied, but the journal cannot be written: \(error)") }
         return ApplyReport(
             id: update.wholeID, functions: functions, constants: update.manifest.constants.map(\.symbol),
             hooks: update.manifest.hooks.count, statistics: statistics, pause: pause, tries: tries,

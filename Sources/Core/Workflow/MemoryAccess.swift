@@ -53,7 +53,7 @@ struct MemoryAccess {
 
     /// Reads, and ends the reading whatever comes of it.
     func use<Result>(
-        progress: (String) -> Void, _ body: (any KernelMemory) async throws -> Result
+        progress: Progress, _ body: (any KernelMemory) async throws -> Result
     ) async throws -> Result {
         do {
             let result = try await body(memory)
@@ -66,12 +66,12 @@ struct MemoryAccess {
     }
 
     /// Ends the reading, and unloads ksplice.ko if it came for this alone and no update has come since.
-    func end(progress: (String) -> Void) async {
+    func end(progress: Progress) async {
         window?.close()
         guard hasLoadedCore else { return }
         do {
             guard try await HostRecords(host).updates.isEmpty else { return }
             try await host.unload(module: CoreModule.name)
-        } catch { progress("ksplice.ko stays loaded: \(error)") }
+        } catch { progress.warn("ksplice.ko stays loaded: \(error)") }
     }
 }

@@ -79,9 +79,9 @@ public struct CompiledUnit: Sendable {
 }
 
 public struct ObjectMatcher: Sendable {
-    let progress: @Sendable (String) -> Void
+    let progress: Progress
 
-    public init(progress: @escaping @Sendable (String) -> Void) { self.progress = progress }
+    public init(progress: Progress) { self.progress = progress }
 
     /// Compiles source files, given by their paths in the tree, as the kernel was compiled. Those that its config leaves out are
     /// not among the result.
@@ -109,7 +109,7 @@ public struct ObjectMatcher: Sendable {
         let workspace = Workspace(root: try registry.workspaceRoot(kernel.identity))
         return try await workspace.whenReady(
             for: kernel, tree: tree, of: repository, allowsOtherCompiler: allowsOtherCompiler,
-            progress: progress
+            progress: progress.step
         ) { configuration in
             let compiler = Compiler(
                 workspace: workspace, configuration: configuration, headers: kernelSources)

@@ -146,12 +146,12 @@ public struct HostUpdates: Sendable {
     }
 
     /// Gives the old code back.
-    public func undo(_ update: LoadedUpdate, progress: (String) -> Void) async throws -> UndoReport {
+    public func undo(_ update: LoadedUpdate, progress: Progress) async throws -> UndoReport {
         guard let late, geteuid() == 0 else { return try await undoAlone(update, progress) }
         return try await late.locked { try await undoAlone(update, progress) }
     }
 
-    private func undoAlone(_ known: LoadedUpdate, _ progress: (String) -> Void) async throws -> UndoReport {
+    private func undoAlone(_ known: LoadedUpdate, _ progress: Progress) async throws -> UndoReport {
         // A module may have come, and got its part, while we waited for our turn.
         guard let update = try await all().first(where: { $0.id == known.id }) else {
             throw Failure(
@@ -170,7 +170,7 @@ public struct HostUpdates: Sendable {
         try await refuseUsed(update)
         try await refuseAwaited(update)
         let steps = update.undoSteps
-        let (pause, tries) = try await Transition(host, steps, patience).make(progress: progress)
+        let (pause, tries) = try await Transition(host, steps, patience).make(progress: progress.step)
         return try await finish(update, leaving, pause, tries, progress)
     }
 
@@ -208,7 +208,7 @@ public struct HostUpdates: Sendable {
     /// What comes after the pause: the journal, and the modules, which go if they may.
     func finish(
         _ update: LoadedUpdate, _ leaving: [Leaving], _ pause: Int, _ tries: Int,
-        _ progress: (String) -> Void
+        _ progress: Progress
     ) async throws -> UndoReport {
         do {
             try await host.appendToJournal(
@@ -218,7 +218,7 @@ public struct HostUpdates: Sendable {
                         ("update", .string(update.id)), ("pause_ns", .number(pause)),
                         ("tries", .number(tries)), ("cause", .string(cause.rawValue)),
                     ]))
-        } catch { progress("the update is undone, but the journal cannot be written: \(error)") }
+        } catch { progress.warn("the update is undone, but the journal cannot be written: \(error)") }
         try await late?.forget(update.id)
         var areGone = true
         for part in leaving.reversed() {
@@ -241,11 +241,11 @@ public struct HostUpdates: Sendable {
     }
 
     /// Whether the module is gone. It stays where another update, which may itself be inert, refers to it.
-    private func unload(_ id: String, _ progress: (String) -> Void) async throws -> Bool {
+    private func unload(_ id: String, _ progress: Progress) async throws -> Bool {
         do { try await host.unload(module: Applier.moduleName(id)) } catch let failure as Failure
             where failure.status == .busy
         {
-            progress(failure.message)
+            progress.warn(failure.message)
             return false
         }
         return true

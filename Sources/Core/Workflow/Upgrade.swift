@@ -22,7 +22,7 @@ public struct Upgrader: Sendable {
     private var applier: Applier
     private var updates: HostUpdates
     private var host: any Host & Sendable { applier.host }
-    private var progress: @Sendable (String) -> Void { applier.progress }
+    private var progress: Progress { applier.progress }
 
     /// The applier says how matching is done and how long is tried; the updates are those of its host.
     public init(_ applier: Applier, _ updates: HostUpdates) {
@@ -245,7 +245,7 @@ public struct Upgrader: Sendable {
             }
             try await refuseComing(plan)
             (pause, tries) = try await applier.withLoaded(new) {
-                try await Transition(host, steps, applier.patience).make(progress: progress)
+                try await Transition(host, steps, applier.patience).make(progress: progress.step)
             }
         } catch {
             for (id, modules) in awaited { try? await applier.late?.forget(id, modules: modules) }
@@ -267,7 +267,7 @@ public struct Upgrader: Sendable {
             do {
                 undone.append(try await updates.finish(update, leaving, pause, tries, progress))
             } catch {
-                progress("the module of \(update.id.prefix(12)) stays loaded: \(error)")
+                progress.warn("the module of \(update.id.prefix(12)) stays loaded: \(error)")
                 undone.append(UndoReport(id: update.id, pause: pause, tries: tries, unloaded: false))
             }
         }

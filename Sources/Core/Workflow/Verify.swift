@@ -34,10 +34,10 @@ public struct Verifier: Sendable {
     let kernelSources: String
     /// Whether objects that were compiled earlier may be taken.
     public var usesCache = false
-    let progress: @Sendable (String) -> Void
+    let progress: Progress
 
     public init(
-        repository: Repository, kernelSources: String, progress: @escaping @Sendable (String) -> Void
+        repository: Repository, kernelSources: String, progress: Progress
     ) {
         self.repository = repository
         self.kernelSources = kernelSources
@@ -83,10 +83,14 @@ public struct Verifier: Sendable {
         options.maximumUnits = Int.max
         var workspace = Workspace(root: try registry.workspaceRoot(summary.identity))
         let scratch = workspace.root + "/verify.\(getpid())"
-        defer { do { try Files.remove(scratch) } catch { progress("cannot remove '\(scratch)'") } }
+        defer {
+            do { try Files.remove(scratch) } catch {
+                progress.warn("cannot remove '\(scratch)': \(Failure(error).message)")
+            }
+        }
         if !usesCache { workspace.scratch = scratch }
         let job = CreateJob(
-            creator: Creator(repository: repository, options: options, progress: progress),
+            creator: Creator(repository: repository, options: options, progress: progress.step),
             kernel: try await registry.descriptor(summary), change: change, ground: ground,
             postTree: postTree, workspace: workspace, clock: PhaseClock())
         let made = try await job.make()
@@ -116,7 +120,7 @@ public struct Verifier: Sendable {
         if manifest.commits.count == 1, try repository.hasObject(manifest.commits[0]) {
             do { return try await repository.change(manifest.commits[0]) } catch let failure as Failure
                 where failure.status == .notFound
-            { progress(failure.message + "; taking the patch instead") }
+            { progress.warn(failure.message + "; taking the patch instead") }
         }
         var change = try await repository.change(
             patch: update.file(Update.Path.patch), name: Update.Path.patch, tree: manifest.preTree)

@@ -58,7 +58,7 @@ extension Applier {
         try await withPrepared([part], coming: awaited.module) { prepared in
             let step = Transition.Step(id: part.id, whole: awaited.update, isUndo: false)
             let (pause, tries) = try await withLoaded(prepared) {
-                try await Transition(host, [step], patience).make(progress: progress)
+                try await Transition(host, [step], patience).make(progress: progress.step)
             }
             await finish(
                 part, prepared[0].prepared.result.statistics, pause, tries, waiting: [],
