@@ -109,7 +109,7 @@ __git_ksplice_options ()
 	channel-renew) own="--kernel --days" ;;
 	channel-add | tag) own="--channel --kernel --supersedes --days --stdin --null" ;;
 	withdraw) own="--reason --channel --stdin --null" ;;
-	publish) own="--channel --kernel --dry-run --quiet --json --progress --no-progress" ;;
+	publish) own="--channel --kernel --dry-run --repair --quiet --json --progress --no-progress" ;;
 	bundle) own="--channel --kernel" ;;
 	fetch) own="--channel --release --quiet --json --progress --no-progress" ;;
 	fsck) own="--host --quiet --json" ;;

@@ -199,6 +199,7 @@ complete -c git-ksplice -n '__git_ksplice_is tag withdraw' -a '(__git_ksplice_up
 complete -c git-ksplice -n '__git_ksplice_is withdraw' -l reason -x -d 'Why'
 complete -c git-ksplice -n '__git_ksplice_is publish' -a '(git remote 2>/dev/null)'
 complete -c git-ksplice -n '__git_ksplice_is publish' -s n -l dry-run -d 'Send nothing, but ask'
+complete -c git-ksplice -n '__git_ksplice_is publish' -l repair -d 'Send also what may have been lost'
 complete -c git-ksplice -n '__git_ksplice_is publish fetch' -s q -l quiet -d 'Say less'
 complete -c git-ksplice -n '__git_ksplice_is trust; and __fish_seen_subcommand_from accept' -l replace -d 'In place of a newer one'
 complete -c git-ksplice -n '__git_ksplice_is fetch' -l release -x -d 'Also what this older release has'

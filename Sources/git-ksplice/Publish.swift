@@ -4,7 +4,9 @@ import Core
 struct Publish: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Send channels, their updates and the notes to another repository: all or nothing.",
-        usage: "git ksplice publish [--channel <name>] [--kernel <name>] [--dry-run] [--json] <remote>")
+        usage:
+            "git ksplice publish [--channel <name>] [--kernel <name>] [--dry-run] [--repair] [--json] <remote>"
+    )
 
     @Option(help: ArgumentHelp("Only this channel.", valueName: "name"))
     var channel: String?
@@ -13,6 +15,9 @@ struct Publish: AsyncParsableCommand {
 
     @Flag(name: [.customShort("n"), .long], help: "Send nothing, but ask the other side.")
     var dryRun = false
+
+    @Flag(help: "Send also what the other side should have already, and may have lost.")
+    var repair = false
 
     @Flag(name: .shortAndLong, help: "Print what changed only, not what is there already.")
     var quiet = false
@@ -29,9 +34,9 @@ struct Publish: AsyncParsableCommand {
         let repository = try await Repository()
         let names = try await options.channels(channel, in: ChannelStore(repository))
         let place = try await repository.place(ofRemote: remote)
-        let say = progress.steps(isQuiet: quiet || json)
+        let say = progress.steps(isQuiet: quiet || json).step
         let sent = try await Publisher(repository, remote: place, progress: say)
-            .publish(names, isDryRun: dryRun)
+            .publish(names, isDryRun: dryRun, isRepair: repair)
         if json { return print(report(sent).text) }
         let new = sent.filter { $0.kind != "=" }
         for item in new { print("\(item.kind == "*" ? "new" : "moved")  \(item.ref)") }

@@ -117,6 +117,46 @@ import Testing
         #expect(try await fixture.store.pull(from: fixture.server) == [])
         let left = ["refs/ksplice-incoming/", "refs/ksplice-local/", "refs/notes/ksplice-incoming/"]
         #expect(try await store.repository.references(left).isEmpty)
+        // What the server has lost since is not missed, but where that is asked for.
+        try await fixture.onServer("update-ref", "-d", three.ref)
+        #expect(try await fixture.publish() == [])
+        let publisher = Publisher(store.repository, remote: fixture.server)
+        let again = try await publisher.publish(isRepair: true)
+        #expect(again.filter { $0.kind == "*" }.map(\.ref) == [three.ref], "\(again)")
+        #expect(try await there() == 3)
+    }
+
+    @Test("several exchange channels from one repository at once: one after the other, and nothing is mixed")
+    func severalAtOnce() async throws {
+        let fixture = try await TrustFixture()
+        try await fixture.list("one")
+        try await fixture.publish()
+        let repository = try await fixture.publisher.repository
+        let servers = try await (0..<3).map { "\(fixture.folder)/server-\($0).git" }.asyncMap { path in
+            try await Command(["git", "clone", "-q", "--bare", fixture.server, path]).check()
+            return path
+        }
+        try await fixture.list("two")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for server in servers {
+                group.addTask { try await Publisher(repository, remote: server).publish() }
+                group.addTask { _ = try await ChannelStore(repository).pull(from: server) }
+            }
+            try await group.waitForAll()
+        }
+        for server in servers {
+            let refs = try await Command(["git", "--git-dir=" + server, "for-each-ref", "refs/ksplice"])
+                .check().text
+            let here = try await fixture.publisher.git("for-each-ref", "refs/ksplice")
+            #expect(refs.trimmed == here)
+        }
+        // Whoever goes on for too long is named.
+        let busy = await TrustFixture.failure {
+            try await repository.exchanging {
+                try await DurableFolder(repository.stateDirectory + "/exchange").locked(patience: 0.1) {}
+            }
+        }
+        #expect(busy.status == .busy)
     }
 
     @Test func aBundleCrossesAnAirGap() async throws {
@@ -129,6 +169,13 @@ import Testing
         #expect(count == 3)
         let fetched = try await fixture.host.fetch(from: file, channel: "stable", kernel: fixture.kernel)
         #expect(fetched.updates == [one.id])
+        // One that leaves objects out would be taken, and be no update.
+        try await fixture.publisher.git(
+            "bundle", "create", "-q", "--filter=blob:none", file, fixture.channel.ref, TrustChain.ref)
+        let partial = await TrustFixture.failure {
+            try await fixture.host.fetch(from: file, channel: "stable", kernel: fixture.kernel)
+        }
+        #expect(partial.message.contains("leaves objects out (blob:none)"), "\(partial)")
     }
 
     @Test func whatWasWithdrawnIsNotUsed() async throws {

@@ -8,20 +8,20 @@ extension ChannelStore {
     /// put behind it, signed anew.
     ///
     /// - Returns: the names of what moved.
+    /// - Throws: `busy` where another process goes on publishing or pulling in this repository.
     public func pull(from remote: String) async throws -> [String] {
+        try await repository.exchanging { try await pullAlone(from: remote) }
+    }
+
+    private func pullAlone(from remote: String) async throws -> [String] {
         let place = Self.arriving
         // What an interrupted one has left is of another time, or of another remote.
         try await repository.deleteReferences([place], reason: "ksplice: pull")
-        let fetched = try await repository.git([
-            "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options", remote,
-            "+refs/ksplice/channels/*:\(place)channels/*", "+\(TrustChain.ref):\(place)trust/root",
-            "+refs/ksplice/updates/*:\(place)updates/*",
-        ]).run()
-        guard fetched.succeeded else {
-            let said = Repository.words(of: fetched)
-            throw OtherFormat.failure(said, remote: remote, repository)
-                ?? Failure("cannot fetch from '\(remote)': \(said)")
-        }
+        try await repository.bring(
+            [
+                "+\(TrustChain.ref):\(place)trust/root", "+refs/ksplice/channels/*:\(place)channels/*",
+                "+refs/ksplice/updates/*:\(place)updates/*",
+            ], from: remote)
         let arrived = try await repository.references([place])
         guard let root = arrived[place + "trust/root"] else {
             throw Failure("'\(remote)' has no policy of trust", status: .notFound)

@@ -26,8 +26,20 @@ public struct Publisher: Sendable {
     /// - Parameters:
     ///   - channels: which; all of the repository where nil.
     ///   - isDryRun: sends nothing, but asks the other side.
+    ///   - isRepair: also sends what belongs to a channel that is there as it is here: a server that lost refs has it back then.
+    /// - Throws: `busy` where another process goes on publishing or pulling in this repository.
     @discardableResult
-    public func publish(_ channels: [ChannelName]? = nil, isDryRun: Bool = false) async throws -> [Sent] {
+    public func publish(_ channels: [ChannelName]? = nil, isDryRun: Bool = false, isRepair: Bool = false)
+        async throws -> [Sent]
+    {
+        try await repository.exchanging {
+            try await publishAlone(channels, isDryRun: isDryRun, isRepair: isRepair)
+        }
+    }
+
+    private func publishAlone(_ channels: [ChannelName]?, isDryRun: Bool, isRepair: Bool) async throws
+        -> [Sent]
+    {
         let store = ChannelStore(repository)
         let names: [ChannelName]
         if let channels { names = channels } else { names = try await store.names() }
@@ -46,7 +58,7 @@ public struct Publisher: Sendable {
             let theirs = isDryRun ? [:] : try await meet(names)
             let here = try await repository.references(
                 [TrustChain.ref, "refs/notes/ksplice/"] + names.map(\.ref))
-            let new = here.filter { theirs[$0.key] != $0.value }.keys.sorted()
+            let new = here.filter { isRepair || theirs[$0.key] != $0.value }.keys.sorted()
             // First: the server judges the rest by it, each ref for itself.
             if new.contains(TrustChain.ref) {
                 let result = try await push([TrustChain.ref], isDryRun: isDryRun)
@@ -111,21 +123,10 @@ public struct Publisher: Sendable {
     private func meet(_ names: [ChannelName]) async throws -> [String: String] {
         let (place, beside) = ("refs/notes/ksplice-incoming/", "refs/ksplice-local/theirs/")
         try await repository.deleteReferences([place, beside], reason: "ksplice: publish")
-        // Patterns: what is not there is no error.
         let folders = Set(names.map { "channels/\($0.arch)/\($0.kernel)/" }).sorted() + ["trust/"]
-        let wanted =
-            ["+refs/notes/ksplice/*:\(place)*"] + folders.map { "+refs/ksplice/\($0)*:\(beside)\($0)*" }
-        let fetched = try await repository.git(
-            [
-                "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--refmap=",
-                "--stdin", "--end-of-options", remote,
-            ], input: Array((wanted.joined(separator: "\n") + "\n").utf8)
-        ).run()
-        guard fetched.succeeded else {
-            let said = Repository.words(of: fetched)
-            throw OtherFormat.failure(said, remote: remote, repository)
-                ?? Failure("cannot fetch from '\(remote)': \(said)")
-        }
+        try await repository.bring(
+            ["+refs/notes/ksplice/*:\(place)*"] + folders.map { "+refs/ksplice/\($0)*:\(beside)\($0)*" },
+            from: remote)
         var theirs: [String: String] = [:]
         for (ref, commit) in try await repository.references([place]) {
             theirs["refs/notes/ksplice/" + ref.dropFirst(place.count)] = commit
