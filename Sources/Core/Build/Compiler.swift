@@ -116,10 +116,9 @@ public struct Compiler: Sendable {
     /// Lets kbuild build units that were never built here, with what it generates for them.
     private func build(_ paths: [String]) async throws {
         guard !paths.isEmpty else { return }
-        // A folder like arch/x86/lib is entered in two ways for a single object; with several jobs both compile it at once,
-        // and the one removes what the other is about to read.
-        let jobs = paths.contains { $0.hasPrefix("arch/") } ? 1 : Workspace.processors
-        let result = try await make(["-j\(jobs)"], paths)
+        // One job: where a Makefile lists a folder and a folder in it (`char/`, `char/ipmi/`), kbuild comes to a single object of the
+        // inner one in two ways; with several jobs both compile it at once, and the one removes what the other is about to read.
+        let result = try await make(["-j1"], paths)
         guard result.succeeded else {
             throw Failure(
                 "the kernel's own source does not compile here: \(paths.joined(separator: ", "))\n"
