@@ -253,16 +253,33 @@ public struct WorkspaceLock: ~Copyable {
 
     /// - Parameter waiting: told the process that holds the lock, where it says so.
     init(path: String, waiting: (Int32?) -> Void) throws {
-        descriptor = try Self.locked(path, waiting)
-        try sign(path)
+        guard let descriptor = try Self.locked(path, waits: true, waiting) else {
+            throw Failure("cannot lock '\(path)'", status: .busy)
+        }
+        self.descriptor = descriptor
     }
 
-    private static func locked(_ path: String, _ waiting: (Int32?) -> Void) throws -> Int32 {
+    private init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+    /// The lock, in a folder that exists; nil where a process holds it.
+    static func free(_ path: String) throws -> WorkspaceLock? {
+        guard let descriptor = try locked(path, waits: false, { _ in }) else { return nil }
+        return WorkspaceLock(descriptor)
+    }
+
+    private static func locked(_ path: String, waits: Bool, _ waiting: (Int32?) -> Void) throws -> Int32? {
         while true {
-            try Files.createDirectory(path.directoryPart)
+            if waits { try Files.createDirectory(path.directoryPart) }
             let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
             guard descriptor >= 0 else { throw Failure.system("open", path, errno: errno) }
-            do { try lock(descriptor, path, waiting) } catch {
+            do {
+                guard try lock(descriptor, path, waits, waiting) else {
+                    close(descriptor)
+                    return nil
+                }
+                // When it was signed last, is when the workspace was used.
+                if waits { try sign(descriptor, path) }
+            } catch {
                 close(descriptor)
                 throw error
             }
@@ -277,18 +294,23 @@ public struct WorkspaceLock: ~Copyable {
         }
     }
 
-    private static func lock(_ descriptor: Int32, _ path: String, _ waiting: (Int32?) -> Void) throws {
-        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+    /// False where another one has it and is not waited for.
+    private static func lock(
+        _ descriptor: Int32, _ path: String, _ waits: Bool, _ waiting: (Int32?) -> Void
+    ) throws -> Bool {
+        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return true }
         guard errno == EWOULDBLOCK else { throw Failure.system("lock", path, errno: errno) }
+        guard waits else { return false }
         var text = [UInt8](repeating: 0, count: 16)
         let count = pread(descriptor, &text, text.count, 0)
         waiting(Int32(String(decoding: text.prefix(max(0, count)), as: UTF8.self).trimmed))
         while flock(descriptor, LOCK_EX) != 0 {
             guard errno == EINTR else { throw Failure.system("lock", path, errno: errno) }
         }
+        return true
     }
 
-    private func sign(_ path: String) throws {
+    private static func sign(_ descriptor: Int32, _ path: String) throws {
         let text = Array("\(getpid())\n".utf8)
         guard ftruncate(descriptor, 0) == 0, pwrite(descriptor, text, text.count, 0) == text.count else {
             throw Failure.system("write", path, errno: errno)

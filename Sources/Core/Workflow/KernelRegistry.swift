@@ -160,12 +160,27 @@ public struct KernelRegistry: Sendable {
     }
 
     /// Forgets a kernel and what was built for it on this machine. Its updates stay.
+    ///
+    /// - Throws: `busy` where a process builds for it.
     public func remove(_ name: String) async throws -> KernelSummary {
         let kernel = try await summary(name)
-        try await store.remove(arch: kernel.identity.arch, refName: kernel.identity.refName)
-        try Files.remove(workspaceRoot(kernel.identity))
-        try Files.remove(pathsFile(kernel.identity))
+        let root = try workspaceRoot(kernel.identity)
+        guard Files.isDirectory(root) else {
+            try await forget(kernel)
+            return kernel
+        }
+        guard let lock = try WorkspaceLock.free(root + "/lock") else {
+            throw Failure("something is being built for kernel '\(name)'", status: .busy, hint: "try again")
+        }
+        try await forget(kernel)
+        try Files.remove(root)
+        _ = consume lock
         return kernel
+    }
+
+    private func forget(_ kernel: KernelSummary) async throws {
+        try await store.remove(arch: kernel.identity.arch, refName: kernel.identity.refName)
+        try Files.remove(pathsFile(kernel.identity))
     }
 
     /// Where the kernel is built: in the state folder, or in the user's cache where a kernel cannot be built below the

@@ -83,13 +83,14 @@ public struct StateLeftover: Sendable, Equatable {
             try Self.remove(path)
             return true
         }
-        let lock = workspace + "/lock"
-        let descriptor = open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-        defer { if descriptor >= 0 { close(descriptor) } }
-        // Without a lock file, nobody has come so far.
-        guard descriptor >= 0 || errno == ENOENT else { return false }
-        if descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) != 0 { return false }
-        try Self.remove(path)
+        // Something else than a folder is no workspace, and nobody's.
+        if Files.isDirectory(workspace) {
+            guard let lock = try? WorkspaceLock.free(workspace + "/lock") else { return false }
+            try Self.remove(path)
+            _ = consume lock
+        } else {
+            try Self.remove(path)
+        }
         return true
     }
 
