@@ -73,7 +73,8 @@ public struct CommitReporter: Sendable {
     let kernels: [KernelSummary]
     private let updates: [StoredUpdate]
     private let records: [BuildRecord]
-    private let waiting: Set<String>
+    /// When each commit that waits was put into the queue, in seconds since 1970.
+    private let waiting: [String: Int]
     private let building: BuildQueue.Building?
 
     /// - Parameter names: of the kernels to report about; empty for all.
@@ -92,7 +93,9 @@ public struct CommitReporter: Sendable {
         // What is done leaves the queue last: looked at in the other order, nothing is missed.
         let queue = BuildQueue(repository)
         building = queue.exists ? try queue.building() : nil
-        waiting = queue.exists ? Set(try queue.entries().map(\.name)) : []
+        let entries = queue.exists ? try queue.entries() : []
+        waiting = Dictionary(
+            entries.map { ($0.name, $0.time / 1_000_000_000) }, uniquingKeysWith: { max($0, $1) })
         records = queue.exists ? try queue.results() : []
         // Of other kernels there may be thousands.
         let store = UpdateStore(repository)
@@ -146,12 +149,12 @@ public struct CommitReporter: Sendable {
         } else if building?.commit == commit.id, building?.kernel == kernel.name {
             answer.state = .building
         } else if let record = try record(of: commit, kernel, patchID: found.patchID),
-            let state = Self.state(record), record.commit == commit.id || !waiting.contains(commit.id)
+            let state = Self.state(record), isNewer(record, of: commit)
         {
             answer.state = state
             answer.codes = record.codes
             answer.reason = record.reason
-        } else if waiting.contains(commit.id) {
+        } else if waiting[commit.id] != nil {
             answer.state = .waiting
         } else if let other = own(found.resembling.other).first {
             answer.state = .stale
@@ -160,6 +163,12 @@ public struct CommitReporter: Sendable {
                 "it was made from another version of this commit; git ksplice create makes a new one"
         }
         return answer
+    }
+
+    /// Whether a record was made since the commit waits: of several kernels, some are done before it leaves the queue.
+    private func isNewer(_ record: BuildRecord, of commit: ListedCommit) -> Bool {
+        guard let since = waiting[commit.id] else { return true }
+        return record.commit == commit.id && record.time >= since
     }
 
     /// What a record still says; nothing where its update was removed since, or the commit was left out.
