@@ -112,6 +112,13 @@ import Testing
             discretion.applied(
                 to: "HTTPS://b/c ann@b.example:linux <ann@b.example> b.example:~/x 'b.example:/srv/x'")
                 == "<url> <address> <<address>> <url> '<url>'")
+        let named = Discretion([("myhost", "<host>"), ("/srv/ann", "<home>")])
+        #expect(
+            named.applied(
+                to:
+                    "ann@myhost:/srv/x myhost.example:/srv/x ann@b.example:/srv/ann/linux b_c.example:2024/l.git"
+                    + " error:https://x/y myhost /srv/ann/z")
+                == "<address> <url> <address> <url> error:<url> <host> <home>/z")
         let lines = "kernel/sys.c:12 2026-11-27T10:00:00Z x86_64: 6.1.0-53-amd64 sha256:ab libgit2 1.5.1:"
         #expect(discretion.applied(to: lines) == lines)
     }

@@ -32,12 +32,15 @@ struct Discretion: Sendable {
     }
 
     func applied(to text: String) -> String {
-        var text = text
+        // What is known here comes later: a word in its place would hide the rest of an address.
+        var text = text.replacing(
+            /\b[A-Za-z][A-Za-z0-9+.\-]*:\/\/[^\s'"]+/.wordBoundaryKind(.simple), with: "<url>")
+        // Git's other way to write one, SERVER:PATH, and addresses of people. A number alone is a line of a file.
+        text = text.replacing(/[A-Za-z0-9._%+\-]+@[A-Za-z0-9._\-]+(?::[^\s'">]+)?/, with: "<address>")
+        text = text.replacing(
+            /\b[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)+:(?!\d+(?:[:,\s]|$))[^\s'"]+/.wordBoundaryKind(.simple),
+            with: "<url>")
         for (secret, word) in replaced { text = text.replacing(secret, with: word) }
-        text = text.replacing(/\b[A-Za-z][A-Za-z0-9+.-]*:\/\/[^\s'"]+/, with: "<url>")
-        // Git's other way to write one, SERVER:PATH, and addresses of people. A number is a line of a file.
-        text = text.replacing(/[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+(?::[^\s'">]+)?/, with: "<address>")
-        text = text.replacing(/\b[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+:(?=[~A-Za-z\/])[^\s'"]+/, with: "<url>")
         return text.replacing(/\/(?:home|root|Users)\/[^\s'"]*/, with: "<path>")
     }
 }
