@@ -133,7 +133,7 @@ import Testing
         try await fixture.publish()
         let repository = try await fixture.publisher.repository
         let servers = try await (0..<3).map { "\(fixture.folder)/server-\($0).git" }.asyncMap { path in
-            try await Command(["git", "clone", "-q", "--bare", fixture.server, path]).check()
+            try await Command(["git", "clone", "-q", "--mirror", fixture.server, path]).check()
             return path
         }
         try await fixture.list("two")
@@ -169,13 +169,16 @@ import Testing
         #expect(count == 3)
         let fetched = try await fixture.host.fetch(from: file, channel: "stable", kernel: fixture.kernel)
         #expect(fetched.updates == [one.id])
-        // One that leaves objects out would be taken, and be no update.
+        // Of one that leaves objects out, git keeps a pack, and takes the repository for a partial clone from then on.
         try await fixture.publisher.git(
-            "bundle", "create", "-q", "--filter=blob:none", file, fixture.channel.ref, TrustChain.ref)
+            "bundle", "create", "-q", file, "--filter=blob:none", fixture.channel.ref, TrustChain.ref)
         let partial = await TrustFixture.failure {
             try await fixture.host.fetch(from: file, channel: "stable", kernel: fixture.kernel)
         }
         #expect(partial.message.contains("leaves objects out (blob:none)"), "\(partial)")
+        #expect(try await fixture.host.repository()?.isPartial == false)
+        let pulled = await TrustFixture.failure { try await fixture.store.pull(from: file) }
+        #expect(pulled.message == partial.message)
     }
 
     @Test func whatWasWithdrawnIsNotUsed() async throws {

@@ -32,8 +32,10 @@ public struct Publisher: Sendable {
     public func publish(_ channels: [ChannelName]? = nil, isDryRun: Bool = false, isRepair: Bool = false)
         async throws -> [Sent]
     {
-        try await repository.exchanging {
-            try await publishAlone(channels, isDryRun: isDryRun, isRepair: isRepair)
+        // One that sends nothing brings nothing here either.
+        if isDryRun { return try await publishAlone(channels, isDryRun: true, isRepair: isRepair) }
+        return try await repository.exchanging {
+            try await publishAlone(channels, isDryRun: false, isRepair: isRepair)
         }
     }
 
@@ -58,7 +60,9 @@ public struct Publisher: Sendable {
             let theirs = isDryRun ? [:] : try await meet(names)
             let here = try await repository.references(
                 [TrustChain.ref, "refs/notes/ksplice/"] + names.map(\.ref))
-            let new = here.filter { isRepair || theirs[$0.key] != $0.value }.keys.sorted()
+            let new = here.filter { ref, value in
+                theirs[ref] != value || isRepair && ref != TrustChain.ref
+            }.keys.sorted()
             // First: the server judges the rest by it, each ref for itself.
             if new.contains(TrustChain.ref) {
                 let result = try await push([TrustChain.ref], isDryRun: isDryRun)

@@ -18,6 +18,15 @@ struct BundleHeader: Sendable, Equatable {
         self.init(String(decoding: buffer.prefix(max(0, count)), as: UTF8.self))
     }
 
+    /// Fails where objects were left out: git refuses such a bundle, too, but keeps its pack, and takes the repository for a partial
+    /// clone from then on.
+    func refusePartial(_ path: String) throws {
+        guard let filter else { return }
+        throw Failure(
+            "the bundle '\(path)' leaves objects out (\(filter))",
+            hint: "git ksplice bundle makes a whole one")
+    }
+
     /// - Parameter text: begins as a bundle does.
     init?(_ text: String) {
         let lines = text.lines

@@ -90,18 +90,25 @@ struct DurableFolder: Sendable {
 
     /// Does something that nobody else does at this time.
     ///
-    /// - Parameter patience: in seconds; fails where somebody goes on for longer.
-    func locked<Result>(patience: Double = 2, _ body: () async throws -> Result) async throws -> Result {
+    /// - Parameters:
+    ///   - patience: in seconds; fails where somebody goes on for longer.
+    ///   - mode: of the file that is locked: who may open it may hold it.
+    ///   - busy: what is said where somebody goes on; nil for words about the folder.
+    func locked<Result>(
+        patience: Double = 2, mode: mode_t = 0o600, busy: String? = nil,
+        _ body: () async throws -> Result
+    ) async throws -> Result {
         // Not the folder: whoever may read it could lock it.
         let file = path + "/lock"
-        let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode)
         guard descriptor >= 0 else { throw Failure.system("open", file, errno: errno) }
         defer { close(descriptor) }
         var tries = Int(patience * 20)
         // A program that this process has just started has the lock, too, until it is its own.
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard tries > 0 else {
-                throw Failure("another process works in '\(path)'", status: .busy, hint: "try again")
+                throw Failure(
+                    busy ?? "another process works in '\(path)'", status: .busy, hint: "try again")
             }
             tries -= 1
             try await Task.sleep(nanoseconds: 50_000_000)
