@@ -41,12 +41,26 @@ import Testing
         let update = Update(manifest: manifest, files: GitFixture.update().files)
         try await UpdateStore(fixture.repository).store(update)
         try await program.output("tag", "v1", "--stdin", input: update.id + "\n")
+        // A signed tag is good for the name that stands in it.
+        try await fixture.git("tag", "-a", "-m", "the second", "v2")
+        let tag = try await fixture.git("rev-parse", "refs/tags/v2")
+        try await fixture.git("update-ref", "refs/tags/v3", tag)
+        let other = try await program.run(["tag", "v3"])
+        #expect(other.status == 4 && other.errorText.contains("says of itself that it is 'v2'"), "\(other)")
+        let tagged = try await program.run(["tag", "v2"])
+        #expect(tagged.status == 0 && !tagged.errorText.contains("no tag"), "\(tagged.errorText)")
+        #expect(
+            try await fixture.git("log", "-1", "--format=%B", "--glob=refs/ksplice/channels/*")
+                .contains("Ksplice-Release-Tag: v2 \(tag)"))
+        let untagged = try await program.run(["tag", "v4", update.id])
+        #expect(untagged.errorText.hasSuffix("Ksplice-Channel: stable\nKsplice-Update: \(update.id)\n"))
         try check(await program.output("channel", "list", "--json"), "channel")
         try check(await program.output("channel", "show", "--json"), "channel")
         try check(await program.output("channel", "log", "--json"), "channel-log")
         let server = program.state + "/server.git"
         try await fixture.git("init", "-q", "--bare", "--template=", server)
         try check(await program.output("publish", "--json", "-n", server), "publish")
+        #expect(try await fixture.git("--git-dir=" + server, "for-each-ref").isEmpty)
         try check(await program.output("publish", "--json", server), "publish")
         try check(await program.output("publish", "--json", server), "publish")
 

@@ -180,9 +180,22 @@ extension Repository {
         return result.succeeded && !result.output.isEmpty ? result.text.trimmed : nil
     }
 
-    /// The tag object of a name; for a tag without one, the commit. Nil where there is no such tag.
+    /// The tag object of a name; for a tag without one, the commit. Nil where there is no such tag. Fails where the object is that of
+    /// another tag: its signature is good for the name that stands in it, whichever ref leads to it.
     public func tagObject(_ name: String) async throws -> String? {
-        try await references(["refs/tags/" + name])["refs/tags/" + name]
+        let ref = "refs/tags/" + name
+        guard let id = try await references([ref])[ref] else { return nil }
+        let kind = try await git(["cat-file", "-t", id]).check("cannot read the tag '\(name)'").text.trimmed
+        guard kind == "tag" else { return id }
+        let text = try await git(["cat-file", "tag", id]).check("cannot read the tag '\(name)'").text
+        let header = text.lines.prefix { !$0.isEmpty }.first { $0.hasPrefix("tag ") }
+        let inside = header.map { String($0.dropFirst(4)) } ?? ""
+        guard inside == name else {
+            throw Failure(
+                "the tag '\(name)' says of itself that it is '\(inside)'", status: .verificationRefused,
+                hint: "git tag -d '\(name)', and get it from whom it is of; or name the release '\(inside)'")
+        }
+        return id
     }
 
     /// Short forms of commits' names, as long as `core.abbrev` says and unambiguous here. Key: the full name.
