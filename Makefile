@@ -48,7 +48,7 @@ unitdir   = $(DESTDIR)$(PREFIX)/lib/systemd/system
 # initramfs-tools looks at two places only.
 initramfsdir = $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/initramfs-tools
 built     = $(if $(PROGRAM_FILE),$(PROGRAM_FILE),$$($(RELEASE) --show-bin-path)/git-ksplice)
-UNITS     = ksplice-boot.service ksplice-boot-confirm.service
+UNITS     = ksplice-boot.service ksplice-boot-confirm.service ksplice-update.timer
 # What a system does not have by itself; removed where it is empty.
 OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
 	"$(unitdir)"/*.target.wants
@@ -114,20 +114,21 @@ install: $(if $(PROGRAM_FILE),,release)
 	install -m 644 completions/git-ksplice.conf.fish "$(fishconf)/git-ksplice.fish"
 	$(MAKE) --no-print-directory install-boot
 
-# What applies updates at boot; without an update that is kept for that, it does nothing but note that the boot came up. The
+# What applies updates at boot; without an update that is kept for that, it does nothing but note that the boot came up. And what
+# fetches regularly; it does nothing on a host that follows nobody. The
 # links are what `systemctl enable` would make: `systemctl mask` takes a unit out.
 install-boot:
-	for unit in ksplice-update.service ksplice-update.timer; do \
-		sed 's,/usr/bin/,$(PREFIX)/bin/,' "hooks/unattended/$$unit" | install -D -m 644 /dev/stdin "$(unitdir)/$$unit" || exit 1; \
-	done
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/unattended/ksplice-update.service \
+		| install -D -m 644 /dev/stdin "$(unitdir)/ksplice-update.service"
 	install -d "$(unitdir)/sysinit.target.wants" "$(unitdir)/multi-user.target.wants" \
-		"$(initramfsdir)/hooks" "$(initramfsdir)/scripts/init-bottom"
+		"$(unitdir)/timers.target.wants" "$(initramfsdir)/hooks" "$(initramfsdir)/scripts/init-bottom"
 	for unit in $(UNITS); do \
-		sed 's,/usr/bin/,$(PREFIX)/bin/,' "hooks/boot/$$unit" > "$(unitdir)/$$unit" && \
+		sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/*/"$$unit" > "$(unitdir)/$$unit" && \
 		chmod 644 "$(unitdir)/$$unit" || exit 1; \
 	done
 	ln -sf ../ksplice-boot.service "$(unitdir)/sysinit.target.wants/ksplice-boot.service"
 	ln -sf ../ksplice-boot-confirm.service "$(unitdir)/multi-user.target.wants/ksplice-boot-confirm.service"
+	ln -sf ../ksplice-update.timer "$(unitdir)/timers.target.wants/ksplice-update.timer"
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/boot/initramfs-tools/hook > "$(initramfsdir)/hooks/git-ksplice"
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/boot/initramfs-tools/init-bottom \
 		> "$(initramfsdir)/scripts/init-bottom/git-ksplice"
@@ -138,7 +139,7 @@ uninstall:
 		"$(fishconf)/git-ksplice.fish"
 	for page in Documentation/man/*.1; do rm -f "$(mandir)/$${page##*/}"; done
 	rm -rf "$(sharedir)/git-ksplice"
-	rm -f "$(unitdir)/ksplice-update.service" "$(unitdir)/ksplice-update.timer"
+	rm -f "$(unitdir)/ksplice-update.service"
 	for unit in $(UNITS); do rm -f "$(unitdir)/$$unit" "$(unitdir)"/*.target.wants/"$$unit"; done
 	rm -f "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
 	for folder in $(OWN_FOLDERS); do \

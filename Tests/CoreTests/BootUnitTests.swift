@@ -39,6 +39,7 @@ import Testing
                         units + "/ksplice-update.service", units + "/ksplice-update.timer",
                         units + "/multi-user.target.wants/ksplice-boot-confirm.service",
                         units + "/sysinit.target.wants/ksplice-boot.service",
+                        units + "/timers.target.wants/ksplice-update.timer",
                     ].sorted())
             for file in files where Files.linkTarget(folder + file) == nil && !file.hasSuffix(".timer") {
                 let text = try Files.readText(folder + file)
@@ -55,7 +56,10 @@ import Testing
         try await installed("/usr") { folder, _ in
             let units = folder + "/usr/lib/systemd/system/"
             // They name a program that is not installed here; a line about that would be one about nothing else.
-            for name in ["ksplice-boot.service", "ksplice-boot-confirm.service", "ksplice-update.service"] {
+            for name in [
+                "ksplice-boot.service", "ksplice-boot-confirm.service", "ksplice-update.service",
+                "ksplice-update.timer",
+            ] {
                 let text = try Files.readText(units + name)
                 try Files.remove(units + name)
                 try Files.write(

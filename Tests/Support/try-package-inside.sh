@@ -133,19 +133,24 @@ done
 export HOME=/root
 
 echo "removal"
-mkdir -p /var/lib/git-ksplice/boot
+mkdir -p /var/lib/git-ksplice/boot /var/lib/ksplice/trust /etc/ksplice
 dpkg -i /git-ksplice.deb > /tmp/apt 2>&1 || { cat /tmp/apt >&2; fail "the package does not replace itself"; }
 apt purge git-ksplice || { cat /tmp/apt >&2; fail "apt cannot purge the package"; }
 has "Processing triggers for initramfs-tools" /tmp/apt "apt"
-[ ! -e /var/lib/git-ksplice ] || fail "folders without data are left"
+for folder in /var/lib/git-ksplice /var/lib/ksplice /etc/ksplice; do
+	[ ! -e "$folder" ] || fail "folders without data are left: $folder"
+done
 install_package || { cat /tmp/apt >&2; fail "apt cannot install the package again"; }
-mkdir /var/lib/git-ksplice
+mkdir /var/lib/git-ksplice /etc/ksplice
 echo '{}' > /var/lib/git-ksplice/journal
+echo 'a policy' > /etc/ksplice/trust
 apt purge git-ksplice
-has "are left in /var/lib/git-ksplice" /tmp/apt "apt"
+has "left in /var/lib/git-ksplice: kept updates and the journal" /tmp/apt "apt"
+has "left in /etc/ksplice: whom this host trusts" /tmp/apt "apt"
 apt autoremove --purge
 ! dpkg-query -W git-ksplice > /dev/null 2>&1 || fail "dpkg knows the package after its purge"
-printf '%s\n' "d /var/lib/git-ksplice" "f /var/lib/git-ksplice/journal" >> /tmp/before
+printf '%s\n' "d /var/lib/git-ksplice" "f /var/lib/git-ksplice/journal" \
+	"d /etc/ksplice" "f /etc/ksplice/trust" >> /tmp/before
 LC_ALL=C sort -o /tmp/before /tmp/before
 files > /tmp/after
 diff /tmp/before /tmp/after > /tmp/out || fail "other files than before: $(cat /tmp/out)"
