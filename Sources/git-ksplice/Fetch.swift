@@ -56,12 +56,26 @@ struct Fetch: AsyncParsableCommand {
             fetched = try await Locations.subscription.fetch(
                 from: place, channel: channel, release: release, kernel: kernel,
                 progress: progress.steps(isQuiet: quiet || json).step)
-        } catch let failure as Failure where failure.status == .verificationRefused {
+        } catch let failure as Failure where [.verificationRefused, .stale].contains(failure.status) {
             await note { try await journal.note(failure, channel: channel) }
             throw failure
         }
         if fetched.isNew || !fetched.updates.isEmpty { await note { try await journal.note(fetched) } }
+        await hold(fetched.state)
         return fetched
+    }
+
+    /// What is kept for the next boot and was withdrawn does not come back by itself. What was fetched counts all the same.
+    private func hold(_ state: ChannelState) async {
+        let store = BootCommand.store
+        guard store.exists else { return }
+        do {
+            for (entry, why) in try await store.locked({ try store.hold(withdrawn: state.index.entries) }) {
+                Talk.warning("update \(entry.id.prefix(12)), which is kept for the next boot, was \(why)")
+            }
+        } catch {
+            Talk.warning("what was withdrawn may come back at the next boot: \(Failure(error).message)")
+        }
     }
 
     /// What was fetched counts, whether that could be written down or not.

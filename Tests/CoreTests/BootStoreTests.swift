@@ -55,6 +55,29 @@ import Testing
         #expect(try machine.files() == [])
     }
 
+    @Test("what a channel has withdrawn is held, and so is what stands on it, until somebody releases it")
+    func withdrawn() async throws {
+        let machine = try BootFixture()
+        let top = BootFixture.update("top", on: [one])
+        for update in [one, top, two] { try await machine.add(update) }
+        func entry(_ update: Update, _ why: String?) -> ChannelEntry {
+            var entry = ChannelEntry(id: update.id, commit: "c", size: 1)
+            entry.withdrawn = why
+            return entry
+        }
+        let entries = [entry(one, "it oopses"), entry(two, nil), entry(BootFixture.update("else"), "old")]
+        let held = try await machine.store.locked { try machine.store.hold(withdrawn: entries) }
+        #expect(held.map(\.entry.id) == [one.id] && held.map(\.why) == ["withdrawn: it oopses"])
+        #expect(try machine.store.hold(withdrawn: entries).isEmpty)
+        let list = try #require(try machine.store.list(for: one.manifest.kernel))
+        let standings = BootStanding.all(
+            of: list, marks: try machine.store.marks(of: list), boot: "now", applied: [])
+        #expect(standings[0] == .held("withdrawn: it oopses"))
+        #expect(standings[1].isHeld && standings[2] == .ready)
+        try machine.store.removeMark(one.id)
+        #expect(try machine.store.marks(of: list).isEmpty)
+    }
+
     @Test("an update without the kernel's build-id is not kept")
     func noBuildID() async throws {
         let machine = try BootFixture()

@@ -165,6 +165,30 @@ import Testing
         #expect(again.message.contains("rolled back"), "\(again)")
     }
 
+    @Test("an older policy of trust takes nothing back, and is not kept, signed or not")
+    func olderPolicy() async throws {
+        let fixture = try await TrustFixture()
+        try await fixture.accept()
+        try await fixture.list("one")
+        try await fixture.publish()
+        let old = try await fixture.onServer("rev-parse", TrustChain.ref)
+        let bob = try await fixture.signer("bob", [.sign])
+        try await fixture.chain { $0.signers.append(bob) }
+        try await fixture.list("two")
+        try await fixture.publish()
+        try await fixture.fetch()
+        let repository = try #require(try await fixture.host.repository())
+        let newest = try await fixture.onServer("rev-parse", TrustChain.ref)
+        for attack in ["signed", "forged"] {
+            try await fixture.onServer("update-ref", TrustChain.ref, old)
+            if attack == "forged" { try await fixture.forge(TrustChain.ref) }
+            try await fixture.fetch()
+            #expect(try fixture.host.policy().signers.map(\.name) == ["alice", "bob"], "\(attack)")
+            let kept = try await repository.references([TrustChain.ref])
+            #expect(kept == [TrustChain.ref: newest], "\(attack)")
+        }
+    }
+
     @Test("the same state with its signature written in another way hides nothing that follows")
     func anotherCommitOfTheSame() async throws {
         let fixture = try await TrustFixture()
@@ -353,5 +377,12 @@ import Testing
         chmod(fixture.folder + "/etc/trust", 0o666)
         let open = await TrustFixture.failure { try await fixture.fetch() }
         #expect(open.message.contains("others than root may write"), "\(open)")
+        // Nor where somebody could put another file in its place.
+        chmod(fixture.folder + "/etc/trust", 0o644)
+        chmod(fixture.folder + "/etc", 0o777)
+        let folder = await TrustFixture.failure { try await fixture.fetch() }
+        #expect(folder.message.contains("may write to '\(fixture.folder)/etc'"), "\(folder)")
+        chmod(fixture.folder + "/etc", 0o755)
+        try await fixture.fetch()
     }
 }

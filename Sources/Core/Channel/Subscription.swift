@@ -132,8 +132,12 @@ public struct Subscription: Sendable {
         _ = try await incoming.fetchIfThere(TrustChain.ref, limit: 1 << 24)
         let root = try await repository.references([Incoming.prefix])[incoming.place(TrustChain.ref)]
         var policy = try memory.policy()
+        var newest: String?
         if let root {
-            policy = try await TrustChain(repository).follow(from: policy, to: root)
+            let chain = TrustChain(repository)
+            policy = try await chain.follow(from: policy, to: root)
+            // An older one may be sent: it is passed over, and gets no name here.
+            if try chain.policy(of: repository.signedCommit(root)) == policy { newest = root }
             // At once: a key that is revoked is so, whatever else is wrong with what was sent.
             try memory.learn(policy)
         }
@@ -149,7 +153,7 @@ public struct Subscription: Sendable {
         try memory.checkProgress(state, in: repository)
         progress("fetching and checking updates")
         let updates = try await fetchUpdates(state, release, policy, incoming, repository)
-        try await commit(state, root: root, updates, incoming, repository)
+        try await commit(state, root: newest, updates, incoming, repository)
         let isNew = try memory.accepted(name).map { $0.digest != state.digest } ?? true
         // Afterwards: what is not remembered is fetched again, what is remembered must be here.
         try memory.accept(state)
@@ -316,12 +320,7 @@ private struct Incoming: Sendable {
     func fetch(_ refspecs: [String], limit: Int) async throws {
         if let bundle = BundleHeader(of: source) {
             if bundle.format != repository.format { throw OtherFormat(bundle.format) }
-            // Git would take it, and miss the rest later.
-            if let filter = bundle.filter {
-                throw Failure(
-                    "the bundle '\(source)' leaves objects out (\(filter))",
-                    hint: "git ksplice bundle makes a whole one")
-            }
+            try bundle.refusePartial(source)
         }
         var command = repository.git(
             [

@@ -27,6 +27,8 @@ struct TrustMemory: Sendable {
             )
         }
         try refuseForeignFile(anchor)
+        // Whoever may write to the folder can put another file there.
+        try DurableFolder(anchor.directoryPart).refuseForeign([])
         try folder.refuseForeign(["channels"])
         let first = try TrustPolicy(parsing: Files.readText(anchor))
         guard let learned = try learned() else { return first }

@@ -182,6 +182,23 @@ public struct BootStore: Sendable {
         try folder.write(Array(mark.text.utf8), to: "\(Self.marks)/\(id)")
     }
 
+    /// Holds those that a channel has withdrawn, whatever has become of them before.
+    ///
+    /// - Returns: the ones that were not held yet, each with the reason.
+    public func hold(withdrawn entries: [ChannelEntry]) throws -> [(entry: BootList.Entry, why: String)] {
+        let reasons = Dictionary(
+            entries.compactMap { entry in entry.withdrawn.map { (entry.id, $0) } }, uniquingKeysWith: { $1 })
+        var held: [(entry: BootList.Entry, why: String)] = []
+        for entry in try lists().flatMap(\.entries) {
+            guard let reason = reasons[entry.id] else { continue }
+            let why = "withdrawn: \(reason)"
+            if case .held = try mark(entry.id) { continue }
+            try set(.held(why: why), for: entry.id)
+            held.append((entry, why))
+        }
+        return held
+    }
+
     /// Notes that this boot came up.
     func setUp(_ boot: String) throws { try folder.write(Array(Self.upText(boot).utf8), to: Self.up) }
 
