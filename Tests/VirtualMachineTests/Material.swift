@@ -41,7 +41,7 @@ enum Material {
         .filter { !$0.lastPathComponent.contains("-common") }
 }
 
-/// Everything that boots a kernel or compiles a part of one. A test that waits for what never comes is named and ended; what is
+/// Everything that boots a kernel or compiles a part of one. A test that waits for what never comes fails under its name; what is
 /// measured or repeated for hours has a day.
 @Suite(
     .places(2), .enabled(if: Material.isThere, Material.reason),
