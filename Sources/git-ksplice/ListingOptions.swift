@@ -19,7 +19,9 @@ struct ListingOptions: ParsableArguments {
     var days = 30
 
     /// Puts updates into the channel of the kernel that each is for; without any, only says that there is a release.
-    func add(_ specs: [String], release: String?, tag: String?) async throws {
+    /// Gives those that were named, sorted.
+    @discardableResult
+    func add(_ specs: [String], release: String?, tag: String?) async throws -> [StoredUpdate] {
         let repository = try await Repository()
         let updates = UpdateStore(repository)
         var store = ChannelStore(repository)
@@ -48,5 +50,6 @@ struct ListingOptions: ParsableArguments {
                 "channel \(name.name) of \(name.arch) \(name.kernel.prefix(12)): number \(state.serial), "
                     + "\(state.index.entries.count) update(s)")
         }
+        return groups.values.flatMap(\.self).sorted { $0.ref < $1.ref }
     }
 }

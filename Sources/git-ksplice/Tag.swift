@@ -26,8 +26,7 @@ struct Tag: AsyncParsableCommand {
             throw Failure("'\(release)' cannot be the name of a release", status: .usage)
         }
         let tag = try await Repository().tagObject(release)
-        let named = try await input.updates(updates)
-        try await listing.add(named, release: release, tag: tag)
+        let named = try await listing.add(try await input.updates(updates), release: release, tag: tag)
         if tag == nil {
             Talk.line("note: there is no tag '\(release)' yet; its message may name the updates:")
             Talk.line("Ksplice-Channel: \(listing.channel)")

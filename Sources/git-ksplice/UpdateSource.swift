@@ -5,8 +5,11 @@ import Core
 enum UpdateSource {
     /// Reads an update named by an archive's path, an identity, a ref or a commit.
     ///
-    /// - Parameter channel: outside of a repository, an identity or a hole's name means an update that this host has fetched from
-    ///   this channel.
+    /// An identity, or a hole's name, that this repository does not know means an update that this host has fetched.
+    ///
+    /// - Parameters:
+    ///   - kernel: for which kernel; of what was fetched, by default the running one.
+    ///   - channel: from which channel it was fetched.
     static func load(_ spec: String, kernel: KernelIdentity? = nil, channel: String = "stable") async throws
         -> Update
     {
@@ -18,7 +21,7 @@ enum UpdateSource {
             store = UpdateStore(try await Repository())
         } catch let failure as Failure {
             if Files.isRegular(spec) { return try archive(spec) }
-            if let kernel, let update = try await fetched(spec, kernel, channel) { return update }
+            if let update = try await fetched(spec, kernel, channel) { return update }
             // A host that only applies archives needs no git.
             let isWithoutGit = failure.message.hasPrefix("cannot run")
             throw Failure(
@@ -26,16 +29,29 @@ enum UpdateSource {
                 status: isWithoutGit ? .notFound : failure.status,
                 hint: "outside of a repository, name an archive (ksplice-....tar.gz)")
         }
-        return try await store.load(try await store.find(spec, kernel: kernel).ref)
+        do {
+            return try await store.load(try await store.find(spec, kernel: kernel).ref)
+        } catch let failure as Failure where failure.status == .notFound {
+            if let update = try await fetched(spec, kernel, channel) { return update }
+            throw failure
+        }
     }
 
     /// An update that this host has fetched; nil where it has fetched nothing of that name.
-    private static func fetched(_ spec: String, _ kernel: KernelIdentity, _ channel: String) async throws
+    private static func fetched(_ spec: String, _ kernel: KernelIdentity?, _ channel: String) async throws
         -> Update?
     {
         let subscription = Locations.subscription
         guard try await subscription.repository() != nil else { return nil }
-        let state = try await subscription.state(channel: channel, kernel: kernel)
+        let running: KernelIdentity? =
+            if let kernel { kernel } else { await runningKernel(Locations.host) }
+        guard let running else { return nil }
+        let state: ChannelState
+        do {
+            state = try await subscription.state(channel: channel, kernel: running)
+        } catch let failure as Failure where failure.status == .wrongKernel {
+            return nil
+        }
         let found = state.index.entries.filter { entry in
             spec.count >= 4 && entry.id.hasPrefix(spec.lowercased()) || entry.cves.contains(spec)
         }

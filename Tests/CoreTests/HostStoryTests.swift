@@ -56,7 +56,7 @@ import Testing
         #expect(untagged.errorText.hasSuffix("Ksplice-Channel: stable\nKsplice-Update: \(update.id)\n"))
         try check(await program.output("channel", "list", "--json"), "channel")
         try check(await program.output("channel", "show", "--json"), "channel")
-        try check(await program.output("channel", "log", "--json"), "channel-log")
+        try check(await program.output("channel", "log", "--json"), "channel-log", lines: 3)
         let server = program.state + "/server.git"
         try await fixture.git("init", "-q", "--bare", "--template=", server)
         try check(await program.output("publish", "--json", "-n", server), "publish")
@@ -74,9 +74,22 @@ import Testing
         #expect(try JSON(parsing: status.trimmed)["channel"]?["available"]?.array?.count == 1)
         let lines = try await program.output("status", "--porcelain").lines
         #expect(lines.contains("kernel x86_64 \(kernel.buildID) \(kernel.release)"), "\(lines)")
-        #expect(lines.contains { $0.hasPrefix("channel stable 1 ") && $0.hasSuffix(" valid -") }, "\(lines)")
+        #expect(lines.contains { $0.hasPrefix("channel stable 3 ") && $0.hasSuffix(" valid -") }, "\(lines)")
         #expect(lines.contains("available \(update.id) "), "\(lines)")
         #expect(try await program.output("status", "-z").split(separator: "\0").count >= lines.count)
+
+        // What was fetched is found everywhere, also in a repository that has nothing of it.
+        let elsewhere = try await GitFixture()
+        for folder in [elsewhere.directory, program.state + "/../../.."] {
+            for name in [String(update.id.prefix(10)), "CVE-2026-1234"] {
+                let shown = try await program.run(["show", name], in: folder)
+                #expect(shown.text.contains("update \(update.id)"), "\(folder) \(name): \(shown.errorText)")
+            }
+            let none = try await program.run(["show", "CVE-2026-9"], in: folder)
+            #expect(none.status != 0 && none.text.isEmpty, "\(folder)")
+        }
+        let here = try await program.run(["show", "0123456789"], in: elsewhere.directory)
+        #expect(here.status == 2 && here.errorText.contains("no such"), "\(here.errorText)")
 
         let archive = program.state + "/a.tar.gz"
         try await program.output("export", "-o", archive, update.id)
@@ -99,14 +112,16 @@ import Testing
         try check(journal, "journal", lines: 3)
         let words = try await program.output("journal")
         #expect(
-            words.contains("stable  number 1, 1 new update(s)") && words.contains("refused: "), "\(words)")
+            words.contains("stable  number 3, 1 new update(s)") && words.contains("refused: "), "\(words)")
 
         // What a report says of it, and what not.
         let report = try await program.output("bug-report", "-o", "-")
         #expect(
-            report.contains("- stable of x86_64 \(kernel.buildID.prefix(12)): number 2, 1 update(s)"),
+            report.contains("- stable of x86_64 \(kernel.buildID.prefix(12)): number 4, 1 update(s)"),
             "\(report)")
-        #expect(report.contains("- \(update.id) for \(kernel.release): ready"), "\(report)")
+        // It was kept for the next boot, and is not tried there any more.
+        #expect(
+            report.contains("- \(update.id) for \(kernel.release): held: withdrawn: it oopses"), "\(report)")
         for secret in [server, fixture.directory, "PRIVATE KEY", "alice", "ssh-ed25519", "ann@example.org"] {
             #expect(!report.contains(secret), "\(secret)")
         }
