@@ -172,7 +172,7 @@ import Testing
         try await fixture.list("one")
         try await fixture.publish()
         let old = try await fixture.onServer("rev-parse", TrustChain.ref)
-        let bob = try await fixture.signer("bob", [.sign])
+        let bob = try await fixture.signer("bob", [.release])
         try await fixture.chain { $0.signers.append(bob) }
         try await fixture.list("two")
         try await fixture.publish()

@@ -94,3 +94,12 @@ final class GitFixture: Sendable {
             ])
     }
 }
+
+extension Sequence {
+    /// One after the other.
+    func asyncMap<Value>(_ body: (Element) async throws -> Value) async rethrows -> [Value] {
+        var values: [Value] = []
+        for element in self { values.append(try await body(element)) }
+        return values
+    }
+}

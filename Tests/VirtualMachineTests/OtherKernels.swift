@@ -82,11 +82,12 @@ struct OtherKernel: Sendable, CustomTestStringConvertible {
         case .same: return laboratory.base
         case .patched(let folder):
             _ = try await Laboratory.git(["read-tree", laboratory.base], index: index)
-            for line in try Files.readText(folder + "/series").lines
-            where !line.isEmpty && !line.hasPrefix("#") {
-                // Of three lines around a hunk one is enough: the distribution has changed others.
-                _ = try await Laboratory.git(["apply", "--cached", "-C1", "\(folder)/\(line)"], index: index)
+            // Of three lines around a hunk one is enough: the distribution has changed others.
+            let patches = try Files.readText(folder + "/series").lines.filter {
+                !$0.isEmpty && !$0.hasPrefix("#")
             }
+            _ = try await Laboratory.git(
+                ["apply", "--cached", "-C1"] + patches.map { "\(folder)/\($0)" }, index: index)
             parents = ["-p", laboratory.base]
         case .tree(let folder):
             try Files.remove(index)
