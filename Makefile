@@ -4,7 +4,7 @@
 #   make                        the program, for trying and testing
 #   make demo                   from a commit to a running kernel and back, in a virtual machine
 #   make test                   all tests
-#   make test-whole             the same with larger samples of kernel code; half an hour longer
+#   make test-whole             the same with larger samples of kernel code, and all that git keeps through git itself, too
 #   make bench                  measurements
 #   make scale                  measurements with 5,000 updates, 500 hosts, 50,000 commits; a quarter of an hour
 #   make stress                 applies and undoes an update 10,000 times under load, in a virtual machine; hours
