@@ -257,7 +257,7 @@ import Testing
         let state = try await fixture.fetch().state
         #expect(state.index.entries.map(\.id).suffix(2) == [mine.id, stored.id])
         #expect(state.serial == 3)
-        // Both have noted their updates beside commits.
+        // These updates were made of no commits: nothing is noted beside any.
         #expect(try await fixture.onServer("for-each-ref", "refs/notes").lines.count == 0)
     }
 
