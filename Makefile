@@ -48,7 +48,7 @@ unitdir   = $(DESTDIR)$(PREFIX)/lib/systemd/system
 # initramfs-tools looks at two places only.
 initramfsdir = $(DESTDIR)$(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/initramfs-tools
 built     = $(if $(PROGRAM_FILE),$(PROGRAM_FILE),$$($(RELEASE) --show-bin-path)/git-ksplice)
-UNITS     = ksplice-boot.service ksplice-boot-confirm.service ksplice-update.timer
+UNITS     = ksplice-boot.service ksplice-boot-confirm.service ksplice-update.service ksplice-update.timer
 # What a system does not have by itself; removed where it is empty.
 OWN_FOLDERS = "$(bashdir)" "$(dir $(bashdir))" "$(zshdir)" "$(dir $(zshdir))" "$(fishdir)" "$(fishconf)" "$(dir $(fishdir))" \
 	"$(unitdir)"/*.target.wants
@@ -115,11 +115,8 @@ install: $(if $(PROGRAM_FILE),,release)
 	$(MAKE) --no-print-directory install-boot
 
 # What applies updates at boot; without an update that is kept for that, it does nothing but note that the boot came up. And what
-# fetches regularly; it does nothing on a host that follows nobody. The
-# links are what `systemctl enable` would make: `systemctl mask` takes a unit out.
+# fetches regularly; it does nothing on a host that follows nobody. The links are what `systemctl enable` would make: `systemctl mask` takes a unit out.
 install-boot:
-	sed 's,/usr/bin/,$(PREFIX)/bin/,' hooks/unattended/ksplice-update.service \
-		| install -D -m 644 /dev/stdin "$(unitdir)/ksplice-update.service"
 	install -d "$(unitdir)/sysinit.target.wants" "$(unitdir)/multi-user.target.wants" \
 		"$(unitdir)/timers.target.wants" "$(initramfsdir)/hooks" "$(initramfsdir)/scripts/init-bottom"
 	for unit in $(UNITS); do \
@@ -139,7 +136,6 @@ uninstall:
 		"$(fishconf)/git-ksplice.fish"
 	for page in Documentation/man/*.1; do rm -f "$(mandir)/$${page##*/}"; done
 	rm -rf "$(sharedir)/git-ksplice"
-	rm -f "$(unitdir)/ksplice-update.service"
 	for unit in $(UNITS); do rm -f "$(unitdir)/$$unit" "$(unitdir)"/*.target.wants/"$$unit"; done
 	rm -f "$(initramfsdir)/hooks/git-ksplice" "$(initramfsdir)/scripts/init-bottom/git-ksplice"
 	for folder in $(OWN_FOLDERS); do \
